@@ -1,0 +1,194 @@
+//! Rules that need more than one key, and bounds of single ones.
+//!
+//! Invariants: no rule changes a value; a rule that refuses says what to set; what is refused as unsafe can always be
+//! had by saying so explicitly.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::settle::ordinal_of;
+use super::value::{Setting, quote};
+use super::{Code, Config, Origin, Problem, Size};
+
+/// Shortest cluster key in bytes, after white space around it was removed.
+pub const CLUSTER_KEY_BYTES_MIN: usize = 32;
+
+/// A key is a secret, not a document: whatever is longer is the wrong file.
+const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
+
+/// Reads a key file: raw bytes, white space around them removed (interface.md 3).
+///
+/// # Errors
+/// A sentence that says why the file cannot serve as a key; nothing was changed.
+pub fn read_key_file(path: &Path) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
+        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let key = bytes.trim_ascii();
+    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
+        return Err(format!("{} is too long for a key", path.display()));
+    }
+    if key.len() < CLUSTER_KEY_BYTES_MIN {
+        return Err(format!("{} holds {} bytes, a key needs {CLUSTER_KEY_BYTES_MIN}", path.display(), key.len()));
+    }
+    Ok(key.to_vec())
+}
+
+/// Appends every rule that `config` breaks.
+pub(super) fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, problems: &mut Vec<Problem>) {
+    let mut checker = Checker { config, origins, problems };
+    checker.times();
+    checker.amounts();
+    checker.names();
+    checker.exposure();
+    checker.listeners();
+    checker.cluster();
+}
+
+struct Checker<'a> {
+    config: &'a Config,
+    origins: &'a BTreeMap<&'static str, Origin>,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn refuse(&mut self, code: Code, path: &str, message: impl Into<String>, hint: &str) {
+        let problem = Problem::new(code, message).at(self.origins.get(path));
+        self.problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
+    }
+
+    fn within<T: Setting + PartialOrd>(&mut self, path: &str, value: &T, min: &T, max: &T) {
+        if value < min || value > max {
+            let (value, min, max) = (value.literal(), min.literal(), max.literal());
+            self.refuse(Code::Range, path, format!("\"{path}\" must lie between {min} and {max}, found {value}"), "");
+        }
+    }
+
+    fn times(&mut self) {
+        const HOUR: Duration = Duration::from_secs(3600);
+        const MIN: Duration = Duration::from_millis(50);
+        let (socketio, store) = (&self.config.socketio, &self.config.store);
+        self.within("socketio.ping_interval", &socketio.ping_interval, &MIN, &HOUR);
+        self.within("socketio.ping_timeout", &socketio.ping_timeout, &MIN, &HOUR);
+        self.within("socketio.upgrade_timeout", &socketio.upgrade_timeout, &MIN, &HOUR);
+        self.within("socketio.connect_timeout", &socketio.connect_timeout, &MIN, &HOUR);
+        self.within("store.history.ttl", &store.history.ttl, &Duration::from_secs(1), &(24 * 30 * HOUR));
+        self.within("drain.window", &self.config.drain.window, &Duration::ZERO, &HOUR);
+    }
+
+    fn amounts(&mut self) {
+        const KIB: u64 = 1 << 10;
+        const GIB: u64 = 1 << 30;
+        let (limits, store) = (&self.config.limits, &self.config.store);
+        self.within("server.shards", &self.config.server.shards, &1, &64);
+        self.within("socketio.max_payload", &self.config.socketio.max_payload, &Size(KIB), &Size(100_000_000));
+        self.within("store.max_bytes", &store.max_bytes, &Size(1 << 20), &Size(1024 * GIB));
+        self.within("store.history.size", &store.history.size, &0, &100_000);
+        self.within("limits.connections", &limits.connections, &1, &1_000_000);
+        self.within("limits.rooms_per_socket", &limits.rooms_per_socket, &1, &100_000);
+        self.within("limits.namespaces", &limits.namespaces, &1, &1_000);
+        self.within("limits.name_bytes", &limits.name_bytes, &1, &4_096);
+        self.within("limits.queue_bytes", &limits.queue_bytes, &Size(16 * KIB), &Size(GIB));
+        self.within("limits.header_bytes", &limits.header_bytes, &Size(8 * KIB), &Size(256 * KIB));
+    }
+
+    fn names(&mut self) {
+        let socketio = &self.config.socketio;
+        let segment = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
+        let path = &socketio.path;
+        if !(path.len() >= 3 && path.starts_with('/') && path.ends_with('/') && path.bytes().all(segment)) {
+            let message = format!("\"socketio.path\" must begin and end with a slash, found {}", quote(path));
+            self.refuse(Code::Value, "socketio.path", message, "for example \"/socket.io/\"");
+        }
+        let prefix = &socketio.builtin_prefix;
+        if prefix.is_empty() || prefix.len() > 32 || prefix.chars().any(char::is_control) || prefix.starts_with("auth:")
+        {
+            let message = format!("\"socketio.builtin_prefix\" needs 1 to 32 bytes of text, found {}", quote(prefix));
+            self.refuse(Code::Value, "socketio.builtin_prefix", message, "for example \"room:\"");
+        }
+        let node = &self.config.cluster.node;
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if node.is_empty() || node.len() > 63 || !node.bytes().all(letter) {
+            let message =
+                format!("\"cluster.node\" needs 1 to 63 letters, digits, dots and hyphens, found {}", quote(node));
+            self.refuse(Code::Value, "cluster.node", message, "");
+        }
+    }
+
+    /// Who can reach us, and has somebody said that they may?
+    fn exposure(&mut self) {
+        let listen = self.config.server.listen;
+        let anonymous_is_explicit = self.origins.contains_key("auth.anonymous");
+        if !self.config.auth.anonymous {
+            let message = "\"auth.anonymous\" = false would let nobody in: this version has no other way to connect";
+            self.refuse(Code::Conflict, "auth.anonymous", message, "remove it, and listen on loopback");
+        } else if !listen.ip().is_loopback() && !anonymous_is_explicit {
+            let message = format!("\"server.listen\" = \"{listen}\" is public and would let everybody in");
+            let hint = "set auth.anonymous = true to allow that, or listen on 127.0.0.1";
+            self.refuse(Code::Unsafe, "server.listen", message, hint);
+        }
+        if self.config.server.demo && !self.config.socketio.serve_client {
+            let message = "\"server.demo\" = true needs \"socketio.serve_client\" = true: the page loads the bundle";
+            self.refuse(Code::Conflict, "server.demo", message, "");
+        }
+    }
+
+    fn listeners(&mut self) {
+        let server = &self.config.server;
+        let (a, b) = (server.listen, server.admin_listen);
+        let overlapping = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+        if a.port() != 0 && a.port() == b.port() && overlapping {
+            let message = format!("\"server.admin_listen\" and \"server.listen\" are both port {}", a.port());
+            self.refuse(Code::Conflict, "server.admin_listen", message, "");
+        }
+    }
+
+    fn cluster(&mut self) {
+        let cluster = &self.config.cluster;
+        if let Some(file) = &cluster.key_file {
+            if let Err(reason) = read_key_file(file) {
+                self.refuse(Code::Cluster, "cluster.key_file", format!("\"cluster.key_file\": {reason}"), "");
+            }
+        } else if !cluster.seeds.is_empty() {
+            let message = "\"cluster.seeds\" needs \"cluster.key_file\": nodes know each other by it";
+            self.refuse(
+                Code::Cluster,
+                "cluster.seeds",
+                message,
+                "set it to a file with the same 32 random bytes on every node",
+            );
+        }
+        let numbered = self.origins.contains_key("cluster.ordinal") || ordinal_of(&cluster.node).is_some();
+        if !cluster.seeds.is_empty() && !numbered {
+            let message = format!("the node name {} does not end in its number", quote(&cluster.node));
+            self.refuse(Code::Cluster, "cluster.node", message, "set cluster.ordinal, unique in the cluster");
+        }
+        if let Some(advertise) =
+            cluster.advertise.filter(|address| address.ip().is_unspecified() || address.port() == 0)
+        {
+            let message = format!("\"cluster.advertise\" = \"{advertise}\" is not an address that others can dial");
+            self.refuse(Code::Cluster, "cluster.advertise", message, "");
+        }
+        for seed in &cluster.seeds {
+            self.seed(seed);
+        }
+    }
+
+    fn seed(&mut self, seed: &str) {
+        let parts = seed.rsplit_once(':').filter(|(host, _)| !host.is_empty() && !host.contains(char::is_whitespace));
+        let Some((host, _)) = parts.filter(|(_, port)| port.parse::<u16>().is_ok_and(|port| port != 0)) else {
+            let message = format!("\"cluster.seeds\" needs HOST:PORT, found {}", quote(seed));
+            return self.refuse(Code::Value, "cluster.seeds", message, "for example \"starling-0.starling:3002\"");
+        };
+        let host: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+        if self.config.cluster.mesh_listen.ip().is_loopback() && host.is_some_and(|ip| !ip.is_loopback()) {
+            let message = format!("seed {} cannot be reached from a loopback \"cluster.mesh_listen\"", quote(seed));
+            self.refuse(Code::Cluster, "cluster.seeds", message, "set cluster.mesh_listen to an address of this host");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Every number this node tells about itself.
+//!
+//! Invariants:
+//! - Built once, before any thread starts; handles are shared by `Arc` and touched without a lock.
+//! - Every series exists from the start, so that a rate is right from the first event on.
+//! - Labels are closed sets of words: never a room, a user, a session, an address (operators.md 3.6).
+//! - Base units: seconds, bytes. Names: `starling_` + field, counters end in `_total`; `process_*` as Prometheus has them.
+
+mod by;
+mod label;
+mod process;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::{prometheus_text, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+pub use by::{By, ByThread};
+pub use label::{
+    CloseReason, Direction, DropReason, HandshakeError, Label, LinkState, MemberState, PacketType, Queue, RejectReason,
+    Source, Transport, UpgradeResult,
+};
+
+/// A gauge of seconds.
+pub type SecondsGauge = Gauge<f64, AtomicU64>;
+
+/// How the numbers are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus text, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics text, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The `Content-Type` of this format.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Prometheus => prometheus_text::CONTENT_TYPE,
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+macro_rules! metrics {
+    ($($field:ident: $kind:ty = $help:literal;)*) => {
+        /// The handles. Gauges are set or moved by their owner; counters only rise.
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = $help] pub $field: $kind,)*
+            /// How late each thread's loop ran its last tick, in seconds.
+            pub event_loop_lag_seconds: ByThread<SecondsGauge>,
+        }
+
+        impl Metrics {
+            /// Builds all series; `threads` names the threads that report their lag.
+            pub fn new(threads: &[String]) -> Metrics {
+                let mut registry = Registry::default();
+                registry.register_collector(Box::new(process::Process));
+                let starling = registry.sub_registry_with_prefix("starling");
+                let build = Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]);
+                starling.register("build", "Version of this program", build);
+                $(
+                    let $field: $kind = Default::default();
+                    starling.register(stringify!($field), $help, $field.clone());
+                )*
+                let event_loop_lag_seconds = ByThread::new(threads);
+                let help = "How late each thread ran its last tick";
+                starling.register("event_loop_lag_seconds", help, event_loop_lag_seconds.clone());
+                Metrics { registry, $($field,)* event_loop_lag_seconds }
+            }
+        }
+    };
+}
+
+metrics! {
+    connections: By<Transport, Gauge> = "Open connections";
+    connections_opened: By<Transport, Counter> = "Connections opened, by their first transport";
+    connections_closed: By<CloseReason, Counter> = "Connections closed";
+    handshake_errors: By<HandshakeError, Counter> = "Requests refused at the handshake, by Engine.IO code";
+    upgrades: By<UpgradeResult, Counter> = "Upgrades from polling to WebSocket";
+    sockets: Gauge = "Sockets: one per connection and namespace";
+    packets_received: By<PacketType, Counter> = "Socket.IO packets received";
+    bytes_received: Counter = "Bytes received from clients";
+    bytes_sent: Counter = "Bytes sent to clients";
+    events_published: By<Source, Counter> = "Events published";
+    deliveries: Counter = "Events handed to clients, one per recipient";
+    fanout_writes: Counter = "Write calls made to deliver events";
+    lagging_members: Gauge = "Members whose connection takes less than it is given";
+    slow_consumers_closed: Counter = "Connections closed because they lagged too far";
+    rejected: By<RejectReason, Counter> = "Requests, connections and events refused by a limit or a rule";
+    dropped: By<DropReason, Counter> = "Events given up on the way";
+    rooms: Gauge = "Rooms with a member on this node";
+    room_memberships: Gauge = "Memberships of sockets in rooms";
+    mailbox_bytes: By<Queue, Gauge> = "Bytes that wait between threads";
+    slots_owned: Gauge = "Slots this node owns";
+    cluster_members: By<MemberState, Gauge> = "Members of the cluster as this node sees them";
+    mesh_links: By<LinkState, Gauge> = "Links to other nodes";
+    mesh_frames: By<Direction, Counter> = "Frames over links";
+    mesh_bytes: By<Direction, Counter> = "Bytes over links";
+    mesh_queue_bytes: Gauge = "Bytes that wait for links";
+    mesh_rtt_seconds: SecondsGauge = "Largest smoothed round trip of all links";
+    interest_rooms: Gauge = "Rooms this node asked other owners for";
+    history_appends: Counter = "Messages appended to history";
+    history_reads: Counter = "Reads of history";
+    history_bytes: Gauge = "Bytes of history stored";
+    store_errors: Counter = "Store operations that failed";
+    store_queue_bytes: Gauge = "Bytes that wait for the store";
+    draining: Gauge = "1 while this node gives up its connections";
+}
+
+impl Metrics {
+    /// All numbers as text.
+    pub fn render(&self, format: Format) -> String {
+        let mut out = String::new();
+        let written = match format {
+            Format::Prometheus => prometheus_text::encode(&mut out, &self.registry),
+            Format::OpenMetrics => text::encode(&mut out, &self.registry),
+        };
+        // Writing to a string cannot fail; a collector that did would cut the text, and scrapers notice a missing end.
+        debug_assert!(written.is_ok(), "a collector failed");
+        out
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,166 @@
+//! The words that labels may hold.
+//!
+//! Invariants: every set is closed; a word never changes once it was released, since dashboards ask for it.
+
+/// A closed set of label values.
+pub trait Label: Copy + 'static {
+    /// Name of the label.
+    const NAME: &'static str;
+    /// Every value, in the order of `index`.
+    const ALL: &'static [Self];
+    /// Position in `ALL`.
+    fn index(self) -> usize;
+    /// The value as written.
+    fn as_str(self) -> &'static str;
+}
+
+macro_rules! label {
+    ($(#[$meta:meta])* $name:ident as $label:literal { $($variant:ident = $word:literal, $doc:literal;)+ }) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name { $(#[doc = $doc] $variant),+ }
+
+        impl Label for $name {
+            const NAME: &'static str = $label;
+            const ALL: &'static [Self] = &[$($name::$variant),+];
+            fn index(self) -> usize {
+                self as usize
+            }
+            fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word),+ }
+            }
+        }
+    };
+}
+
+label! {
+    /// Transport of a connection.
+    Transport as "transport" {
+        Polling = "polling", "HTTP long-polling.";
+        WebSocket = "websocket", "WebSocket.";
+    }
+}
+
+label! {
+    /// Why a connection ended (protocol.md 6).
+    CloseReason as "reason" {
+        TransportClose = "transport_close", "The client went away.";
+        TransportError = "transport_error", "The transport broke or misbehaved.";
+        PingTimeout = "ping_timeout", "No pong in time.";
+        ParseError = "parse_error", "Something that is not the protocol.";
+        ClientClose = "client_close", "The client said so.";
+        ServerClose = "server_close", "This node said so.";
+        ConnectTimeout = "connect_timeout", "No namespace was joined in time.";
+        SlowConsumer = "slow_consumer", "Too much waited for it.";
+        Draining = "draining", "This node stops.";
+    }
+}
+
+label! {
+    /// Why a request was refused before it became a session (protocol.md 5).
+    HandshakeError as "code" {
+        TransportUnknown = "0", "Transport unknown.";
+        SessionUnknown = "1", "Session ID unknown.";
+        BadMethod = "2", "Bad handshake method.";
+        BadRequest = "3", "Bad request.";
+        Forbidden = "4", "Forbidden.";
+        Version = "5", "Unsupported protocol version.";
+    }
+}
+
+label! {
+    /// How an upgrade ended.
+    UpgradeResult as "result" {
+        Upgraded = "upgraded", "The session moved to the WebSocket.";
+        Refused = "refused", "The WebSocket was closed at once.";
+        TimedOut = "timed_out", "The probe took too long.";
+        Abandoned = "abandoned", "The candidate closed or misbehaved.";
+    }
+}
+
+label! {
+    /// Type of a Socket.IO packet (protocol.md 7).
+    PacketType as "type" {
+        Connect = "connect", "CONNECT.";
+        Disconnect = "disconnect", "DISCONNECT.";
+        Event = "event", "EVENT and BINARY_EVENT.";
+        Ack = "ack", "ACK and BINARY_ACK.";
+        Invalid = "invalid", "Anything that closed its connection.";
+    }
+}
+
+label! {
+    /// Where a published event came from.
+    Source as "source" {
+        Client = "client", "A socket of this node.";
+        Mesh = "mesh", "Another node, because this one owns the room.";
+    }
+}
+
+label! {
+    /// Why something was refused.
+    RejectReason as "reason" {
+        Connections = "connections", "`limits.connections` is reached.";
+        Headers = "headers", "HTTP headers too large or malformed.";
+        Payload = "payload", "Larger than `socketio.max_payload`.";
+        Origin = "origin", "The origin may not connect.";
+        Namespaces = "namespaces", "`limits.namespaces` is reached.";
+        Rooms = "rooms", "`limits.rooms_per_socket` is reached.";
+        BadRequest = "bad_request", "A built-in event with a wrong argument.";
+        NotMember = "not_member", "Only members may do this.";
+        Overloaded = "overloaded", "A queue is full.";
+        StorageFull = "storage_full", "The store takes no more.";
+        NoQuorum = "no_quorum", "This side of a cut may not write.";
+        Timeout = "timeout", "No answer from the owner in time.";
+        Unhandled = "unhandled_event", "An event that nobody handles.";
+        Draining = "draining", "This node stops.";
+    }
+}
+
+label! {
+    /// Why an event was given up.
+    DropReason as "reason" {
+        Volatile = "volatile", "A volatile event met a busy connection.";
+        SlowConsumer = "slow_consumer", "Its connection was closed for lagging.";
+        Mailbox = "mailbox", "The mailbox of a thread is full.";
+        Mesh = "mesh", "The lane to a node is full or gone.";
+        Store = "store", "The store's queue is full.";
+        Duplicate = "duplicate", "Seen before.";
+    }
+}
+
+label! {
+    /// A queue between threads.
+    Queue as "queue" {
+        Shard = "shard", "To shards.";
+        Mesh = "mesh", "To the mesh thread.";
+        Store = "store", "To the store thread.";
+    }
+}
+
+label! {
+    /// State of a member of the cluster.
+    MemberState as "state" {
+        Alive = "alive", "Answers.";
+        Suspect = "suspect", "Does not answer, not yet given up.";
+        Draining = "draining", "Announced its leave.";
+        Down = "down", "Given up.";
+    }
+}
+
+label! {
+    /// State of a link to another node.
+    LinkState as "state" {
+        Up = "up", "Carries frames.";
+        Connecting = "connecting", "Being dialled.";
+        Down = "down", "Lost.";
+    }
+}
+
+label! {
+    /// Direction of a frame.
+    Direction as "direction" {
+        In = "in", "Received.";
+        Out = "out", "Sent.";
+    }
+}
