@@ -1,2 +1,62 @@
-//! xtask
-fn main() {}
+//! The one place for every command that a developer or CI runs on this repository: `cargo xtask COMMAND`.
+//!
+//! Invariants: a command that fails exits non-zero and says in its last lines what failed and what to do; nothing here is
+//! needed to build or run the product.
+
+mod bench;
+mod clock;
+mod counts;
+mod docs;
+mod install;
+mod kube;
+mod run;
+mod soak;
+mod steps;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Developer commands of Starling.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what is missing, then run every check and test in order; the last line counts them.
+    Test {
+        /// Run only this step (repeatable), as named in the step headings.
+        #[arg(long = "only", value_name = "STEP")]
+        only: Vec<String>,
+        /// Print the steps and stop.
+        #[arg(long)]
+        list: bool,
+    },
+    /// Check the house rules that a program can check.
+    Tidy,
+    /// Measure Starling beside a floor program and socketioxide in one run; writes docs/benchmarks.md.
+    Bench(bench::Options),
+    /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
+    ClusterSoak(soak::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Test { only, list } => steps::test(&only, list),
+        Command::Tidy => tidy::command(),
+        Command::Bench(options) => bench::command(&options),
+        Command::ClusterSoak(options) => soak::command(&options),
+    };
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
