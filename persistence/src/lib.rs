@@ -1,1 +1,164 @@
-//! persistence
+//! Recent history of slots on disk: one directory, one plain thread, opaque records, and a way back from every damage.
+//!
+//! Invariants:
+//! - This crate knows slots, rooms and numbers; what a record means is the caller's business. It imports no other crate
+//!   of the workspace and no runtime.
+//! - Nothing here blocks a caller: [`Store::append`] and [`Store::read`] hand over and return. [`Store::close`] and
+//!   [`open`] wait, each with a time limit.
+//! - What was accepted is durable one commit later (50 ms); a hard kill loses at most that tail and never makes a hole.
+//! - The store may lose everything (a damaged disk is moved aside) and says so: losing it is a non-event for the cluster,
+//!   lying about it is not.
+//!
+//! Reading order: [`Store`] (the verbs), `worker` (the thread), `disk` (what a commit and a read do), `supervisor` (open,
+//! quarantine, reopen), `block` and `key` (the bytes), `sled_engine` (the only file that names the engine).
+
+#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
+
+mod block;
+mod clock;
+mod disk;
+mod engine;
+mod error;
+mod key;
+mod memory;
+mod page;
+mod pending;
+mod retention;
+mod sled_engine;
+mod stats;
+mod store;
+mod supervisor;
+mod worker;
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+pub use error::{AppendError, CloseError, OpenError, ReadError};
+pub use stats::{COMMIT_BOUNDS_MS, Stats};
+pub use store::{QUEUED_READS_MAX, Status, Store, open};
+
+/// The longest room key (`namespace`, a zero byte, `room`) that a record may carry, in bytes.
+pub const ROOM_BYTES_MAX: usize = 4096;
+
+/// A store on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The data directory. The store lives in `history` below it, damaged ones in `quarantine-<n>`.
+    pub dir: PathBuf,
+    /// Age at which history is dropped, in whole buckets: a record lives at least this long and at most an eighth longer,
+    /// unless `max_bytes` asks for the space.
+    pub retention: Duration,
+    /// Budget of live payload bytes; the oldest buckets are dropped early to keep it. The files take two to four times as
+    /// much.
+    pub max_bytes: u64,
+    /// How long an accepted record may wait for its group commit.
+    pub commit_interval: Duration,
+    /// Bytes accepted and not yet durable. Full policy: the append is refused with [`AppendError::QueueFull`].
+    pub queue_bytes: usize,
+    /// How long an open (scan and verification of every block) may take before the directory counts as damaged.
+    pub open_timeout: Duration,
+    /// Page cache of the engine, in bytes; it takes a few times as much memory at peak.
+    pub cache_bytes: u64,
+}
+
+impl Config {
+    /// The defaults of the design for a data directory.
+    pub fn new(dir: impl AsRef<Path>) -> Config {
+        Config {
+            dir: dir.as_ref().to_path_buf(),
+            retention: Duration::from_secs(600),
+            max_bytes: 512 * 1024 * 1024,
+            commit_interval: Duration::from_millis(50),
+            queue_bytes: 8 * 1024 * 1024,
+            open_timeout: Duration::from_secs(20),
+            cache_bytes: 32 * 1024 * 1024,
+        }
+    }
+}
+
+/// What holds the records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Files that survive the process.
+    Sled(Config),
+    /// The same behaviour in memory: nothing survives, nothing is promised to.
+    Memory {
+        /// As [`Config::retention`].
+        retention: Duration,
+        /// As [`Config::max_bytes`]; here it is the memory that history may take.
+        max_bytes: u64,
+        /// As [`Config::queue_bytes`].
+        queue_bytes: usize,
+    },
+}
+
+/// One stored message: key fields that the store orders by, and a body that it never looks into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The slot of the room.
+    pub slot: u16,
+    /// `namespace`, a zero byte, `room`; at most [`ROOM_BYTES_MAX`] bytes.
+    pub room: Bytes,
+    /// Position in the slot. Rises per slot in normal life. A number at or below the slot's head is kept as well (a stale
+    /// replica that is refilled); of two records of one room with one number the later bucket's is read.
+    pub n: u64,
+    /// Wall time of the message in Unix milliseconds. Stored, never interpreted: retention counts from the arrival here.
+    pub time_ms: u64,
+    /// The message.
+    pub body: Bytes,
+}
+
+/// What [`open`] found.
+#[derive(Debug)]
+pub struct Opened {
+    /// The handle.
+    pub store: Store,
+    /// Higher than every generation this directory ever had, and at least `now_ms`; durable before `open` returned.
+    pub generation: u64,
+    /// The last stop was a [`Store::close`] that succeeded: nothing accepted is missing. False on a first start and after
+    /// a quarantine, where there is nothing to go on from.
+    pub clean: bool,
+    /// Slot to the highest `n` it ever held (records that retention dropped meanwhile count).
+    pub heads: BTreeMap<u16, u64>,
+    /// Slot to the value of its last [`Store::put_meta`] that became durable.
+    pub meta: BTreeMap<u16, Bytes>,
+    /// Where the directory was moved because it was damaged or could not be opened in time; this store then started
+    /// empty.
+    pub quarantined: Option<PathBuf>,
+}
+
+/// A question for [`Store::read`]: records of one room with `after < n <= upto`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Query {
+    /// The slot of the room.
+    pub slot: u16,
+    /// The room key, as in [`Record::room`].
+    pub room: Bytes,
+    /// Exclusive lower bound.
+    pub after: u64,
+    /// Inclusive upper bound; `u64::MAX` asks for everything.
+    pub upto: u64,
+    /// Most records to return.
+    pub limit: usize,
+    /// Most body bytes to return; the first record is returned even when it alone is larger.
+    pub max_bytes: usize,
+    /// True: the newest `limit` records of the range. False: the oldest.
+    pub newest: bool,
+}
+
+/// The answer to a [`Query`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Ascending `n`, contiguous at the asked end of the range. Bodies share memory with their block (about 16 KiB): copy
+    /// what is kept for long.
+    pub records: Vec<Record>,
+    /// The range held more than the limits allowed.
+    pub more: bool,
+    /// The highest `n` of this slot that retention (or the loss of the disk at runtime) may have taken; 0 = nothing was.
+    pub trimmed_through: u64,
+}

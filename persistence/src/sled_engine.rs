@@ -1,0 +1,161 @@
+//! The engine on disk: sled 0.34.7, named in this file only.
+//!
+//! Invariants, each the answer to a measured fault of sled:
+//! - Every call runs inside `catch_unwind`: sled panics on some damaged files.
+//! - Buckets are trees and are dropped whole: deleting single keys costs several times the live space.
+//! - Nobody but `sync` flushes (`flush_every_ms(None)`), and `flush_async` is never called: it deadlocks.
+//! - Values are copied out: a held value pins a whole page in memory.
+
+use std::{
+    collections::BTreeMap,
+    ops::ControlFlow,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    engine::{Engine, KeyRange, Visit},
+    error::EngineError,
+    key::Key,
+    retention::Bucket,
+};
+
+const META_TREE: &str = "meta";
+
+/// An open database and its trees.
+pub(crate) struct SledEngine {
+    db: sled::Db,
+    meta: sled::Tree,
+    buckets: BTreeMap<Bucket, sled::Tree>,
+}
+
+impl SledEngine {
+    /// Opens or creates the database in `dir`. May take seconds, or for ever on a damaged file: call it where that is
+    /// allowed.
+    pub(crate) fn open(dir: &Path, cache_bytes: u64) -> Result<SledEngine, EngineError> {
+        guard(|| {
+            let db = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(None).open()?;
+            let meta = db.open_tree(META_TREE)?;
+            let mut buckets = BTreeMap::new();
+            for name in db.tree_names() {
+                if let Some(bucket) = std::str::from_utf8(&name).ok().and_then(Bucket::from_name) {
+                    buckets.insert(bucket, db.open_tree(&name)?);
+                }
+            }
+            Ok(SledEngine { db, meta, buckets })
+        })?
+        .map_err(translate)
+    }
+
+    fn tree(&mut self, bucket: Bucket) -> Result<sled::Tree, EngineError> {
+        if let Some(tree) = self.buckets.get(&bucket) {
+            return Ok(tree.clone());
+        }
+        let tree = guard(|| self.db.open_tree(bucket.name()))?.map_err(translate)?;
+        self.buckets.insert(bucket, tree.clone());
+        Ok(tree)
+    }
+}
+
+impl Engine for SledEngine {
+    fn buckets(&self) -> Result<Vec<Bucket>, EngineError> {
+        Ok(self.buckets.keys().copied().collect())
+    }
+
+    fn scan(
+        &self,
+        bucket: Bucket,
+        visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>,
+    ) -> Result<(), EngineError> {
+        let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
+        guard(|| {
+            for item in tree {
+                let (_, value) = item.map_err(translate)?;
+                visit(Bytes::copy_from_slice(&value))?;
+            }
+            Ok(())
+        })?
+    }
+
+    fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        let KeyRange { from, to, newest } = range;
+        let Some(tree) = self.buckets.get(&bucket).filter(|_| from <= to) else { return Ok(()) };
+        guard(|| {
+            let mut items = tree.range(from.encode()..=to.encode());
+            while let Some(item) = if newest { items.next_back() } else { items.next() } {
+                let (_, value) = item.map_err(translate)?;
+                if let ControlFlow::Break(()) = visit(Bytes::copy_from_slice(&value))? {
+                    break;
+                }
+            }
+            Ok(())
+        })?
+    }
+
+    fn block(&self, bucket: Bucket, key: Key) -> Result<Option<Bytes>, EngineError> {
+        let Some(tree) = self.buckets.get(&bucket) else { return Ok(None) };
+        let value = guard(|| tree.get(key.encode()))?.map_err(translate)?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn put_block(&mut self, bucket: Bucket, key: Key, value: Vec<u8>) -> Result<(), EngineError> {
+        let tree = self.tree(bucket)?;
+        guard(|| tree.insert(key.encode(), value).map(drop))?.map_err(translate)
+    }
+
+    fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError> {
+        self.buckets.remove(&bucket);
+        guard(|| self.db.drop_tree(bucket.name()).map(drop))?.map_err(translate)
+    }
+
+    fn meta(&self) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
+        guard(|| {
+            let copy = |(key, value): (sled::IVec, sled::IVec)| {
+                (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))
+            };
+            self.meta.iter().map(|item| item.map(copy)).collect::<Result<Vec<_>, _>>()
+        })?
+        .map_err(translate)
+    }
+
+    fn put_meta(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<(), EngineError> {
+        guard(|| match value {
+            Some(value) => self.meta.insert(key, value).map(drop),
+            None => self.meta.remove(key).map(drop),
+        })?
+        .map_err(translate)
+    }
+
+    fn sync(&mut self) -> Result<(), EngineError> {
+        guard(|| self.db.flush().map(drop))?.map_err(translate)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        guard(|| self.db.size_on_disk()).ok().and_then(Result::ok).unwrap_or(0)
+    }
+}
+
+/// Runs a call into sled and turns a panic into an error. Unwind safety: after an error the engine is only dropped.
+fn guard<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        EngineError::Panicked(text.to_owned())
+    })
+}
+
+/// Sled reports its own findings (short files, bad checksums) as I/O errors without a system error number, and those of
+/// the system with one. A lock that is still held is the exception, known by its text (the version is pinned).
+fn translate(error: sled::Error) -> EngineError {
+    match error {
+        sled::Error::Io(error) if error.raw_os_error().is_some() => EngineError::Environment(error),
+        sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => EngineError::Busy,
+        damage @ (sled::Error::Io(_)
+        | sled::Error::Corruption { .. }
+        | sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)) => EngineError::Damaged(damage.to_string()),
+    }
+}

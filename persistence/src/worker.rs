@@ -1,0 +1,240 @@
+//! The store's thread: takes commands, commits in groups, retains, and comes back after an error.
+//!
+//! Invariants:
+//! - One thread owns the disk. Commands are served in order; a read sees what was pushed before it, durable or not.
+//! - What was accepted stays in `pending` until a sync after its writes succeeded. While the disk is away nothing new is
+//!   accepted (the handle refuses) and what is here waits, bounded by the reservations of the handle.
+//! - The clean marker is written only after a commit of everything, as the last write of this process.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::Ordering::Relaxed,
+        mpsc::{Receiver, RecvTimeoutError},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    CloseError, Query, ReadError, Status, clock,
+    disk::{Disk, Ledger},
+    error::EngineError,
+    pending::Pending,
+    store::{Command, Reply, Shared},
+    supervisor::{Backoff, Opener},
+};
+
+/// Pending bytes that do not wait for the interval: one commit stays short.
+const COMMIT_BYTES: usize = 1024 * 1024;
+
+/// Where the disk is.
+enum State {
+    Open(Disk),
+    /// It failed: the ledger is what must be said if its content turns out to be lost.
+    Away {
+        lost: Ledger,
+        reason: Arc<str>,
+    },
+}
+
+/// The thread's state.
+pub(crate) struct Worker {
+    commands: Receiver<Command>,
+    shared: Arc<Shared>,
+    state: State,
+    opener: Box<dyn Opener>,
+    backoff: Backoff,
+    pending: Pending,
+    commit_interval: Duration,
+    commit_due: Option<Instant>,
+    retain_due: Instant,
+}
+
+impl Worker {
+    pub(crate) fn new(
+        commands: Receiver<Command>,
+        shared: Arc<Shared>,
+        disk: Disk,
+        opener: Box<dyn Opener>,
+        commit_interval: Duration,
+    ) -> Worker {
+        let (pending, backoff) = (Pending::default(), Backoff::new());
+        let (state, retain_due) = (State::Open(disk), clock::now());
+        Worker { commands, shared, state, opener, backoff, pending, commit_interval, commit_due: None, retain_due }
+    }
+
+    /// Runs until the store is closed or every handle is gone.
+    pub(crate) fn run(mut self) {
+        loop {
+            let wait = self.poll_timeout().saturating_duration_since(clock::now());
+            match self.commands.recv_timeout(wait) {
+                Ok(Command::Close(done)) => {
+                    let outcome = self.close();
+                    // The files and the lock are free before the caller hears of it.
+                    drop(self);
+                    drop(done.send(outcome));
+                    return;
+                }
+                Ok(command) => self.handle_command(command, clock::now()),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.commit(clock::now(), clock::wall_ms());
+                    return;
+                }
+            }
+            self.handle_timeout(clock::now(), clock::wall_ms());
+        }
+    }
+
+    fn handle_command(&mut self, command: Command, now: Instant) {
+        match command {
+            Command::Append(records) => records.into_iter().for_each(|record| self.pending.push(record)),
+            Command::PutMeta(slot, value) => self.pending.put_meta(slot, value),
+            Command::Read(query, reply) => self.read(&query, reply, now),
+            Command::Close(_) => {} // taken out by `run`
+        }
+        if self.commit_due.is_none() && !self.pending.is_empty() {
+            self.commit_due = Some(now + self.commit_interval);
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant, wall_ms: u64) {
+        if self.backoff.poll_timeout().is_some_and(|due| due <= now) {
+            self.reopen(now, wall_ms);
+        }
+        if self.commit_due.is_some_and(|due| due <= now) || self.pending.cost() >= COMMIT_BYTES {
+            self.commit(now, wall_ms);
+        }
+        if self.retain_due <= now {
+            self.retain(now, wall_ms);
+        }
+    }
+
+    fn poll_timeout(&self) -> Instant {
+        let others = [self.commit_due, self.backoff.poll_timeout()];
+        others.into_iter().flatten().fold(self.retain_due, Instant::min)
+    }
+
+    /// Writes and syncs everything pending; on success it is durable and its reservation is given back.
+    fn commit(&mut self, now: Instant, wall_ms: u64) {
+        self.commit_due = None;
+        let State::Open(disk) = &mut self.state else { return };
+        match disk.commit(&self.pending, wall_ms) {
+            Ok(()) => {
+                let counters = &self.shared.counters;
+                counters.commit_took(clock::now().saturating_duration_since(now));
+                counters.live_bytes.store(disk.live_bytes(), Relaxed);
+                let bodies = self.pending.blocks().flat_map(|block| block.records()).map(|record| record.body.len());
+                let bytes = u64::try_from(bodies.sum::<usize>()).unwrap_or(u64::MAX);
+                counters.appended_bytes.fetch_add(bytes, Relaxed);
+                counters.appended_records.fetch_add(u64::try_from(self.pending.records()).unwrap_or(0), Relaxed);
+                counters.queue_bytes.fetch_sub(self.pending.clear(), Relaxed);
+                self.backoff.handle_commit();
+            }
+            Err(error) => self.fail(&error, now),
+        }
+    }
+
+    fn read(&mut self, query: &Query, reply: Reply, now: Instant) {
+        self.shared.queued_reads.fetch_sub(1, Relaxed);
+        self.shared.counters.reads.fetch_add(1, Relaxed);
+        match &self.state {
+            State::Away { reason, .. } => reply(Err(ReadError::Failed { reason: Arc::clone(reason) })),
+            State::Open(disk) => match disk.read(query, &self.pending) {
+                Ok(page) => reply(Ok(page)),
+                Err(error) => {
+                    self.fail(&error, now);
+                    reply(Err(ReadError::Failed { reason: error.to_string().into() }));
+                }
+            },
+        }
+    }
+
+    fn retain(&mut self, now: Instant, wall_ms: u64) {
+        let State::Open(disk) = &mut self.state else {
+            self.retain_due = now + Duration::from_secs(1);
+            return;
+        };
+        self.retain_due = now + disk.retain_interval();
+        match disk.retain(wall_ms) {
+            Ok(dropped) => {
+                let counters = &self.shared.counters;
+                counters.dropped_buckets.fetch_add(u64::try_from(dropped).unwrap_or(0), Relaxed);
+                counters.live_bytes.store(disk.live_bytes(), Relaxed);
+                counters.disk_bytes.store(disk.disk_bytes(), Relaxed);
+            }
+            Err(error) => self.fail(&error, now),
+        }
+    }
+
+    /// Lets go of a disk that failed and plans the reopen.
+    fn fail(&mut self, error: &EngineError, now: Instant) {
+        let reason: Arc<str> = error.to_string().into();
+        tracing::error!(%error, pending = self.pending.records(), "store failed, will reopen");
+        self.shared.counters.errors.fetch_add(1, Relaxed);
+        self.shared.set_status(Status::Degraded(Arc::clone(&reason)));
+        self.backoff.handle_failure(now);
+        let lost = match &self.state {
+            State::Open(disk) => disk.ledger_of_loss(),
+            State::Away { lost, .. } => lost.clone(),
+        };
+        if let State::Open(disk) = std::mem::replace(&mut self.state, State::Away { lost, reason }) {
+            disk.discard();
+        }
+    }
+
+    /// Opens again, says what was lost if the directory had to be moved aside, and writes what waited.
+    fn reopen(&mut self, now: Instant, wall_ms: u64) {
+        self.backoff.handle_attempt();
+        let State::Away { lost, .. } = &self.state else { return };
+        match open_again(self.opener.as_mut(), lost) {
+            Ok((disk, quarantined)) => {
+                self.shared.counters.quarantines.fetch_add(u64::from(quarantined), Relaxed);
+                self.state = State::Open(disk);
+                self.commit(now, wall_ms);
+                if matches!(self.state, State::Open(_)) {
+                    tracing::info!(quarantined, "store is open again");
+                    self.shared.set_status(Status::Ok);
+                }
+            }
+            Err(error) => self.fail(&error, now),
+        }
+    }
+
+    fn close(&mut self) -> Result<(), CloseError> {
+        let (now, wall_ms) = (clock::now(), clock::wall_ms());
+        if matches!(self.state, State::Away { .. }) {
+            self.reopen(now, wall_ms);
+        }
+        self.commit(now, wall_ms);
+        if let State::Open(disk) = &mut self.state
+            && let Err(error) = disk.finish()
+        {
+            self.fail(&error, now);
+        }
+        match &self.state {
+            State::Open(_) => Ok(()),
+            State::Away { reason, .. } => {
+                Err(CloseError::Unwritten { records: self.pending.records(), reason: Arc::clone(reason) })
+            }
+        }
+    }
+}
+
+impl Drop for Worker {
+    /// However the thread ends, handles learn that nothing is taken any more.
+    fn drop(&mut self) {
+        self.shared.set_status(Status::Degraded("the store is closed".into()));
+    }
+}
+
+fn open_again(opener: &mut dyn Opener, lost: &Ledger) -> Result<(Disk, bool), EngineError> {
+    let (mut disk, quarantined) = opener.open()?;
+    if quarantined.is_some() {
+        disk.adopt(lost.clone())?;
+    }
+    Ok((disk, quarantined.is_some()))
+}
+
+#[cfg(test)]
+mod tests;
