@@ -1,0 +1,21 @@
+// Seeing from outside which node owns a room, by counting the frames that nodes receive.
+
+import { connect, done } from "./client.mjs";
+import { pause } from "./wait.mjs";
+
+const PROBES = 10;
+
+/** Frames of rooms that the node received from other nodes since it started. */
+export const roomFrames = (node) => node.metric("starling_mesh_frames_total", { direction: "received" });
+
+/** The node that owns the room: each node but the owner sends it what it publishes, the owner sends nothing. */
+export async function ownerOf(nodes, room) {
+  const [first, ...others] = nodes;
+  const sender = await connect(first.url);
+  const before = await Promise.all(others.map(roomFrames));
+  for (let n = 0; n < PROBES; n += 1) await done(sender, "room:publish", { room, event: "probe", args: [n] });
+  await pause(50);
+  const after = await Promise.all(others.map(roomFrames));
+  sender.disconnect();
+  return others.find((_, index) => after[index] - before[index] >= PROBES) ?? first;
+}

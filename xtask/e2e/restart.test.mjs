@@ -1,0 +1,114 @@
+// Stopping and starting again: what a clean stop keeps, what a hard kill must not claim, and how fast a stop is.
+
+import assert from "node:assert/strict";
+import { after, describe, test } from "node:test";
+import { closeAll, connect, freshRoom, join, publish, range } from "./lib/client.mjs";
+import { startCluster } from "./lib/cluster.mjs";
+import { pause } from "./lib/wait.mjs";
+
+describe("one process, stopped and started again", () => {
+  let cluster;
+  after(async () => {
+    closeAll();
+    await cluster?.stop();
+  });
+
+  test("SIGTERM keeps history, offsets and epoch", async () => {
+    cluster = await startCluster(1);
+    const [node] = cluster.nodes;
+    const room = freshRoom();
+    const first = await connect(node.url);
+    for (const n of range(0, 50)) await publish(first, room, "m", [n]);
+    const bytes = Buffer.from([1, 2, 3]);
+    const last = await publish(first, room, "m", [bytes]);
+    const end = await node.stop("SIGTERM");
+    assert.deepEqual([end.code, end.signal], [0, null], node.log.join("\n"));
+
+    await node.start();
+    const second = await connect(node.url);
+    const joined = await join(second, room, { history: { last: 21 } });
+    assert.equal(joined.epoch, last.epoch);
+    assert.equal(joined.offset, last.offset);
+    assert.deepEqual(joined.history.map((item) => item.args[0]), [...range(30, 50), bytes]);
+    const next = await publish(second, room, "m", ["after"]);
+    assert.equal(next.epoch, last.epoch);
+    assert.ok(next.offset > last.offset, `${next.offset} after ${last.offset}`);
+  });
+
+  test("a client that comes back with its cursor after the restart misses nothing", async () => {
+    const [node] = cluster.nodes;
+    const room = freshRoom();
+    const sender = await connect(node.url);
+    const seen = await publish(sender, room, "m", ["seen"]);
+    await publish(sender, room, "m", ["missed"]);
+    await node.stop("SIGTERM");
+    await node.start();
+    const back = await connect(node.url);
+    const joined = await join(back, room, { history: { since: seen.offset, epoch: seen.epoch } });
+    assert.equal(joined.recovered, true);
+    assert.deepEqual(joined.history.map((item) => item.args), [["missed"]]);
+  });
+
+  test("SIGKILL keeps what was acknowledged a second ago and starts a new epoch", async () => {
+    const [node] = cluster.nodes;
+    const room = freshRoom();
+    const sender = await connect(node.url);
+    const last = await publish(sender, room, "m", ["old"]);
+    await pause(1_000);
+    await node.stop("SIGKILL");
+    await node.start();
+    const back = await connect(node.url);
+    const joined = await join(back, room, { history: { since: last.offset, epoch: last.epoch } });
+    assert.notEqual(joined.epoch, last.epoch);
+    assert.equal(joined.recovered, false);
+    assert.deepEqual(joined.history.map((item) => item.args), [["old"]]);
+  });
+
+  for (const signal of ["SIGTERM", "SIGINT"]) {
+    test(`${signal} with open connections exits with 0 and soon`, async () => {
+      const [node] = cluster.nodes;
+      await Promise.all(range(0, 20).map((n) => connect(node.url, n % 2 ? {} : { transports: ["polling"] })));
+      const end = await node.stop(signal);
+      assert.deepEqual([end.code, end.signal], [0, null], node.log.join("\n"));
+      assert.ok(end.ms < 8_000, `took ${end.ms} ms`);
+      await node.start();
+    });
+  }
+
+  test("clients see the transport close at a stop, which makes them come back", async () => {
+    const [node] = cluster.nodes;
+    const socket = await connect(node.url, { reconnection: true, reconnectionDelay: 100, reconnectionDelayMax: 200 });
+    const reason = new Promise((done) => socket.once("disconnect", done));
+    await node.stop("SIGTERM");
+    assert.equal(await reason, "transport close");
+    const back = new Promise((done) => socket.once("connect", done));
+    await node.start();
+    await back;
+  });
+});
+
+describe("three processes, one of them stopped", () => {
+  let cluster;
+  after(async () => {
+    closeAll();
+    await cluster?.stop();
+  });
+
+  test("a clean stop of one node leaves the others serving, and it can come back", async () => {
+    cluster = await startCluster(3);
+    const [one, two, three] = cluster.nodes;
+    const end = await three.stop("SIGTERM");
+    assert.deepEqual([end.code, end.signal], [0, null], three.log.join("\n"));
+    // Rooms that the stopped node owned have a new owner by now or soon; publishing says when.
+    const sender = await connect(one.url);
+    const member = await connect(two.url);
+    for (const room of range(0, 12).map(freshRoom)) {
+      const list = [];
+      member.on(room, (value) => list.push(value));
+      await join(member, room);
+      await publish(sender, room, room, ["still here"]);
+    }
+    await three.start();
+    await join(await connect(three.url), freshRoom());
+  });
+});
