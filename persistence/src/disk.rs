@@ -69,6 +69,7 @@ pub(crate) struct Disk {
     policy: Policy,
     contents: Vec<Contents>,
     ledger: Ledger,
+    heads: BTreeMap<u16, u64>,
 }
 
 impl Disk {
@@ -79,14 +80,18 @@ impl Disk {
         for bucket in engine.buckets()? {
             contents.push(Contents::scan(engine.as_ref(), bucket)?);
         }
-        Ok(Disk { engine, policy, contents, ledger })
+        let mut heads = ledger.trimmed.clone();
+        for (slot, reach) in contents.iter().flat_map(|contents: &Contents| &contents.slots) {
+            raise(&mut heads, *slot, reach.highest);
+        }
+        Ok(Disk { engine, policy, contents, ledger, heads })
     }
 
-    /// Begins a generation: raises it, takes the clean marker away, and makes both durable. Returns whether the marker
-    /// was there.
-    pub(crate) fn begin(&mut self, now_ms: u64) -> Result<bool, EngineError> {
+    /// Begins a generation, above every one before and at least `floor`: raises it, takes the clean marker away, and
+    /// makes both durable. Returns whether the marker was there.
+    pub(crate) fn begin(&mut self, floor: u64) -> Result<bool, EngineError> {
         let clean = self.ledger.clean;
-        self.ledger.generation = self.ledger.generation.saturating_add(1).max(now_ms);
+        self.ledger.generation = self.ledger.generation.saturating_add(1).max(floor);
         self.ledger.clean = false;
         self.write_named()?;
         self.engine.sync()?;
@@ -96,6 +101,7 @@ impl Disk {
     /// Carries the ledger of a lost disk over to this empty one.
     pub(crate) fn adopt(&mut self, lost: Ledger) -> Result<(), EngineError> {
         self.ledger = Ledger { clean: false, ..lost };
+        self.heads = self.ledger.trimmed.clone();
         self.write_named()?;
         for (slot, value) in &self.ledger.meta {
             self.engine.put_meta(&slot_key(SLOT_META_PREFIX, *slot), Some(value))?;
@@ -108,21 +114,16 @@ impl Disk {
 
     /// What would have to be said if everything on this disk were lost now.
     pub(crate) fn ledger_of_loss(&self) -> Ledger {
-        Ledger { trimmed: self.heads(), ..self.ledger.clone() }
+        Ledger { trimmed: self.heads.clone(), ..self.ledger.clone() }
     }
 
     pub(crate) fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Slot to the highest number it ever held.
-    pub(crate) fn heads(&self) -> BTreeMap<u16, u64> {
-        let mut heads = self.ledger.trimmed.clone();
-        for (slot, reach) in self.contents.iter().flat_map(|contents| &contents.slots) {
-            let head = heads.entry(*slot).or_default();
-            *head = reach.highest.max(*head);
-        }
-        heads
+    /// Slot to the highest number it ever durably held.
+    pub(crate) fn heads(&self) -> &BTreeMap<u16, u64> {
+        &self.heads
     }
 
     /// One group commit: everything pending, then one sync.
@@ -134,7 +135,11 @@ impl Disk {
             self.engine.put_meta(&slot_key(SLOT_META_PREFIX, *slot), Some(value))?;
             self.ledger.meta.insert(*slot, value.clone());
         }
-        self.engine.sync()
+        self.engine.sync()?;
+        for block in pending.blocks() {
+            raise(&mut self.heads, block.slot(), block.last_n());
+        }
+        Ok(())
     }
 
     /// Writes the clean marker; nothing may be written after it.
@@ -152,8 +157,7 @@ impl Disk {
             return Ok(0);
         }
         for (slot, reach) in self.contents[..count].iter().flat_map(|contents| &contents.slots) {
-            let trimmed = self.ledger.trimmed.entry(*slot).or_default();
-            *trimmed = reach.highest.max(*trimmed);
+            let trimmed = raise(&mut self.ledger.trimmed, *slot, reach.highest);
             self.engine.put_meta(&slot_key(TRIMMED_PREFIX, *slot), Some(&trimmed.to_be_bytes()))?;
         }
         self.engine.sync()?;
@@ -340,6 +344,12 @@ fn slot_of(key: &[u8]) -> Option<(u8, u16)> {
 fn number(value: &[u8]) -> Result<u64, EngineError> {
     let bytes = value.try_into().map_err(|_| EngineError::Damaged("a meta number is not 8 bytes".to_owned()))?;
     Ok(u64::from_be_bytes(bytes))
+}
+
+fn raise(numbers: &mut BTreeMap<u16, u64>, slot: u16, n: u64) -> u64 {
+    let number = numbers.entry(slot).or_default();
+    *number = n.max(*number);
+    *number
 }
 
 fn decode(value: Bytes) -> Result<Block, EngineError> {

@@ -17,11 +17,7 @@ pub(crate) trait Engine: Send {
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError>;
 
     /// Hands out every block of a bucket in key order.
-    fn scan(
-        &self,
-        bucket: Bucket,
-        visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError>;
+    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError>;
 
     /// Hands out blocks with `from <= key <= to`, descending if `newest`, until `visit` breaks.
     fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError>;

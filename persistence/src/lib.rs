@@ -12,8 +12,6 @@
 //! Reading order: [`Store`] (the verbs), `worker` (the thread), `disk` (what a commit and a read do), `supervisor` (open,
 //! quarantine, reopen), `block` and `key` (the bytes), `sled_engine` (the only file that names the engine).
 
-#![cfg_attr(test, allow(clippy::cast_possible_truncation))]
-
 mod block;
 mod clock;
 mod disk;

@@ -27,11 +27,7 @@ impl Engine for MemoryEngine {
         Ok(self.buckets.keys().copied().collect())
     }
 
-    fn scan(
-        &self,
-        bucket: Bucket,
-        visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
+    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError> {
         self.buckets.get(&bucket).into_iter().flat_map(Tree::values).try_for_each(|value| visit(value.clone()))
     }
 

@@ -107,7 +107,8 @@ mod tests {
         pending.push(record(1, 1));
         pending.put_meta(1, Bytes::from_static(b"a"));
         pending.put_meta(1, Bytes::from_static(b"bb"));
-        let charged = cost_of(&record(1, 1)) + cost_of_meta(&Bytes::from_static(b"a")) + cost_of_meta(&Bytes::from_static(b"bb"));
+        let charged =
+            cost_of(&record(1, 1)) + cost_of_meta(&Bytes::from_static(b"a")) + cost_of_meta(&Bytes::from_static(b"bb"));
         assert_eq!(pending.clear(), charged);
         assert!(pending.is_empty());
     }

@@ -64,11 +64,7 @@ impl Engine for SledEngine {
         Ok(self.buckets.keys().copied().collect())
     }
 
-    fn scan(
-        &self,
-        bucket: Bucket,
-        visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>,
-    ) -> Result<(), EngineError> {
+    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError> {
         let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
         guard(|| {
             for item in tree {
@@ -112,9 +108,8 @@ impl Engine for SledEngine {
 
     fn meta(&self) -> Result<Vec<(Bytes, Bytes)>, EngineError> {
         guard(|| {
-            let copy = |(key, value): (sled::IVec, sled::IVec)| {
-                (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))
-            };
+            let copy =
+                |(key, value): (sled::IVec, sled::IVec)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
             self.meta.iter().map(|item| item.map(copy)).collect::<Result<Vec<_>, _>>()
         })?
         .map_err(translate)

@@ -46,21 +46,20 @@ pub fn open(kind: Kind, now_ms: u64) -> Result<Opened, OpenError> {
         Kind::Sled(config) => (config.commit_interval, config.queue_bytes),
         Kind::Memory { queue_bytes, .. } => (Duration::from_millis(1), *queue_bytes),
     };
-    let Started { disk, opener, clean, quarantined } = supervisor::start(kind, now_ms)?;
+    spawn(supervisor::start(kind, now_ms)?, commit_interval, queue_bytes)
+}
+
+/// Starts the thread of a store.
+pub(crate) fn spawn(started: Started, commit_interval: Duration, queue_bytes: usize) -> Result<Opened, OpenError> {
+    let Started { disk, opener, clean, quarantined } = started;
     let ledger = disk.ledger().clone();
-    let heads = disk.heads();
+    let heads = disk.heads().clone();
     let (sender, receiver) = mpsc::channel();
     let shared = Arc::new(Shared::new(queue_bytes.min(QUEUE_BYTES_LIMIT)));
     let worker = Worker::new(receiver, Arc::clone(&shared), disk, opener, commit_interval);
     thread::Builder::new().name("store".to_owned()).spawn(move || worker.run()).map_err(OpenError::Thread)?;
-    Ok(Opened {
-        store: Store { shared, sender: Arc::new(RwLock::new(Some(sender))) },
-        generation: ledger.generation,
-        clean,
-        heads,
-        meta: ledger.meta,
-        quarantined,
-    })
+    let store = Store { shared, sender: Arc::new(RwLock::new(Some(sender))) };
+    Ok(Opened { store, generation: ledger.generation, clean, heads, meta: ledger.meta, quarantined })
 }
 
 /// Whether the store can be relied upon.

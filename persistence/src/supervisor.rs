@@ -2,12 +2,15 @@
 //!
 //! Invariants:
 //! - An engine is opened on a helper thread that may hang or panic without harm to anyone else.
+//! - Sled answers some damage with an older or an empty state instead of an error (seen: most truncations of its main
+//!   file). The generation is therefore also kept in a file of its own, and a store that is behind it counts as damaged.
 //! - Only damage (or an open that does not end) moves a directory aside. A full disk, a missing permission, a held lock
 //!   or a newer schema never does: those files are good.
 //! - The newest [`QUARANTINES_KEPT`] quarantined directories are kept for whoever wants to look.
 
 use std::{
     fs::{self, File, TryLockError},
+    io::Write,
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -15,16 +18,13 @@ use std::{
 };
 
 use crate::{
-    Config, Kind, OpenError,
-    disk::Disk,
-    error::EngineError,
-    memory::MemoryEngine,
-    retention::Policy,
+    Config, Kind, OpenError, disk::Disk, error::EngineError, memory::MemoryEngine, retention::Policy,
     sled_engine::SledEngine,
 };
 
 const STORE_DIR: &str = "history";
 const LOCK_FILE: &str = "lock";
+const GENERATION_FILE: &str = "generation";
 const QUARANTINE_PREFIX: &str = "quarantine-";
 const QUARANTINES_KEPT: usize = 2;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
@@ -42,6 +42,12 @@ pub(crate) struct Started {
 pub(crate) trait Opener: Send {
     /// Opens it, moving it aside if it is damaged; says where to in that case.
     fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError>;
+
+    /// The last generation that was noted; 0 if none was.
+    fn noted_generation(&self) -> u64;
+
+    /// Notes a generation that is durable in the store.
+    fn note_generation(&mut self, generation: u64) -> Result<(), EngineError>;
 }
 
 /// Opens `kind` and begins a generation.
@@ -59,9 +65,11 @@ pub(crate) fn start(kind: Kind, now_ms: u64) -> Result<Started, OpenError> {
     }
 }
 
-fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started, EngineError> {
+/// Opens whatever `opener` opens and begins a generation.
+pub(crate) fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started, EngineError> {
     let (mut disk, quarantined) = opener.open()?;
-    let clean = disk.begin(now_ms)?;
+    let clean = disk.begin(opener.noted_generation().saturating_add(1).max(now_ms))?;
+    opener.note_generation(disk.ledger().generation)?;
     Ok(Started { disk, opener, clean, quarantined })
 }
 
@@ -120,7 +128,15 @@ impl Directory {
 
 impl Opener for Directory {
     fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
-        match self.open_limited() {
+        let noted = self.noted_generation();
+        let current = |disk: Disk| {
+            let found = disk.ledger().generation;
+            if found < noted {
+                return Err(EngineError::Damaged(format!("it went back from generation {noted} to {found}")));
+            }
+            Ok(disk)
+        };
+        match self.open_limited().and_then(current) {
             Ok(disk) => Ok((disk, None)),
             Err(error @ (EngineError::Environment(_) | EngineError::Busy | EngineError::Schema { .. })) => Err(error),
             Err(error @ (EngineError::Damaged(_) | EngineError::Panicked(_) | EngineError::TimedOut(_))) => {
@@ -129,6 +145,16 @@ impl Opener for Directory {
                 Ok((self.open_limited()?, Some(aside)))
             }
         }
+    }
+
+    fn noted_generation(&self) -> u64 {
+        let text = fs::read_to_string(self.config.dir.join(GENERATION_FILE)).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    }
+
+    fn note_generation(&mut self, generation: u64) -> Result<(), EngineError> {
+        let file = self.config.dir.join(GENERATION_FILE);
+        replace(&file, &format!("{generation}\n")).map_err(EngineError::Environment)
     }
 }
 
@@ -141,6 +167,23 @@ impl Opener for Volatile {
     fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
         Ok((Disk::load(Box::new(MemoryEngine::default()), self.policy)?, None))
     }
+
+    fn noted_generation(&self) -> u64 {
+        0
+    }
+
+    fn note_generation(&mut self, _: u64) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+/// Writes `text` so that after a crash the file holds it or what was there before.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let next = file.with_extension("next");
+    let mut handle = File::create(&next)?;
+    handle.write_all(text.as_bytes())?;
+    handle.sync_all()?;
+    fs::rename(next, file)
 }
 
 /// Moves the store in `dir` to the next free `quarantine-<n>` and deletes all but the newest ones.

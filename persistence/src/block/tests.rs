@@ -71,7 +71,8 @@ proptest! {
 
 #[test]
 fn a_block_takes_rising_numbers_up_to_its_limits() {
-    let record = |n, len| Record { slot: 1, room: Bytes::from_static(b"/\0a"), n, time_ms: 0, body: vec![0; len].into() };
+    let record =
+        |n, len| Record { slot: 1, room: Bytes::from_static(b"/\0a"), n, time_ms: 0, body: vec![0; len].into() };
     let mut small = Block::new(record(1, 1));
     assert!(small.push(record(1, 1)).is_err(), "the same number again");
     for n in 2..=32 {
@@ -86,7 +87,8 @@ fn a_block_takes_rising_numbers_up_to_its_limits() {
 
 #[test]
 fn the_bytes_are_frozen() {
-    let record = Record { slot: 0x0102, room: Bytes::from_static(b"/\0a"), n: 5, time_ms: 6, body: Bytes::from_static(b"hi") };
+    let record =
+        Record { slot: 0x0102, room: Bytes::from_static(b"/\0a"), n: 5, time_ms: 6, body: Bytes::from_static(b"hi") };
     let bytes = Block::new(record).encode();
     assert_eq!(bytes[0], 1);
     assert_eq!(bytes[5..], *b"\x01\x02\x00\x03/\0a\x00\x01\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\x02hi");
@@ -95,7 +97,8 @@ fn the_bytes_are_frozen() {
 #[test]
 fn of_two_records_with_one_number_a_merge_keeps_the_newer() {
     let record = |n, body: &'static [u8]| Record { slot: 1, room: Bytes::new(), n, time_ms: 0, body: body.into() };
-    let merged = block(vec![record(1, b"old"), record(9, b"only")]).merge(block(vec![record(1, b"new"), record(4, b"x")]));
+    let merged =
+        block(vec![record(1, b"old"), record(9, b"only")]).merge(block(vec![record(1, b"new"), record(4, b"x")]));
     let seen: Vec<_> = merged.records().iter().map(|r| (r.n, &r.body[..])).collect();
     assert_eq!(seen, [(1, &b"new"[..]), (4, b"x"), (9, b"only")]);
 }

@@ -48,12 +48,12 @@ fn a_dropped_bucket_is_said_in_trimmed_through_and_the_head_stays() {
     assert_eq!(disk.retain(15 * MINUTE).unwrap(), 1);
     let page = disk.read(&query(0, u64::MAX, 9, true), &Pending::default()).unwrap();
     assert_eq!((numbers(&page), page.trimmed_through), (vec![], 7));
-    assert_eq!(disk.heads(), BTreeMap::from([(1, 7), (2, 8)]));
+    assert_eq!(*disk.heads(), BTreeMap::from([(1, 7), (2, 8)]));
 
     let ledger = disk.ledger().clone();
     let loaded = Disk::load(disk.engine, policy(1 << 20)).unwrap();
     assert_eq!(*loaded.ledger(), ledger);
-    assert_eq!(loaded.heads(), BTreeMap::from([(1, 7), (2, 8)]));
+    assert_eq!(*loaded.heads(), BTreeMap::from([(1, 7), (2, 8)]));
 }
 
 #[test]
