@@ -168,6 +168,11 @@ pub struct Messages {
 }
 
 impl Messages {
+    /// Bytes not read yet: where the next message starts, seen from the end.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
     fn take(&mut self) -> Result<Message, FrameError> {
         let (opcode, payload, consumed) = next_frame(&self.rest)?.ok_or(FrameError::Truncated)?;
         let payload = self.rest.split_to(consumed).slice(payload);

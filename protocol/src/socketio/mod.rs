@@ -52,9 +52,9 @@ impl Args {
     /// The first element as the name of an event, without escapes; a number is its text.
     ///
     /// # Errors
-    /// `json` is no array, or its first element is neither string nor number; cannot happen to decoded events.
+    /// `json` is not an array that starts with a string or a number; cannot happen to decoded events.
     pub fn event_name(&self) -> Result<Cow<'_, str>, ArgsError> {
-        let first = json::first_element(&self.json).ok_or(ArgsError::NotAnArray)?;
+        let first = json::first_element(&self.json).ok_or(ArgsError::NotAName)?;
         match first.as_bytes() {
             [b'"', ..] => json::unescape(first).ok_or(ArgsError::NotAName),
             [b'-' | b'0'..=b'9', ..] => Ok(Cow::Borrowed(first)),
@@ -69,8 +69,8 @@ pub enum ArgsError {
     /// The text is not a JSON array.
     #[error("arguments are not a JSON array")]
     NotAnArray,
-    /// The first element is not a string of valid Unicode, nor a number.
-    #[error("event name is neither a string nor a number")]
+    /// There is no first element, or it is neither a string of valid Unicode nor a number.
+    #[error("arguments do not start with an event name")]
     NotAName,
 }
 
