@@ -49,6 +49,7 @@ struct Representation {
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
+const ICON: &str = "image/svg+xml";
 const PAGE: &str = "text/html; charset=utf-8";
 
 /// The dist files of socket.io-client 4.8.4, unchanged (see `assets/client/README.md`).
@@ -57,6 +58,13 @@ const CLIENT: [(&str, &[u8]); 4] = [
     ("socket.io.min.js", include_bytes!("../assets/client/socket.io.min.js")),
     ("socket.io.esm.min.js", include_bytes!("../assets/client/socket.io.esm.min.js")),
     ("socket.io.msgpack.min.js", include_bytes!("../assets/client/socket.io.msgpack.min.js")),
+];
+
+/// What the demo page loads.
+const DEMO: [(&str, &str, &[u8]); 3] = [
+    ("/demo/app.js", SCRIPT, include_bytes!("../assets/demo/app.js")),
+    ("/demo/icon.svg", ICON, include_bytes!("../assets/demo/icon.svg")),
+    ("/demo/style.css", STYLE, include_bytes!("../assets/demo/style.css")),
 ];
 
 /// The files have no version in their names: a copy may be kept, but must be asked about before it is used.
@@ -85,10 +93,9 @@ impl Assets {
             for path in ["/", "/demo", "/demo/"] {
                 files.insert(path.to_owned(), page.clone());
             }
-            let style = include_bytes!("../assets/demo/style.css");
-            files.insert("/demo/style.css".to_owned(), File::new(STYLE, Bytes::from_static(style)));
-            let script = include_bytes!("../assets/demo/app.js");
-            files.insert("/demo/app.js".to_owned(), File::new(SCRIPT, Bytes::from_static(script)));
+            for (path, kind, body) in DEMO {
+                files.insert(path.to_owned(), File::new(kind, Bytes::from_static(body)));
+            }
         }
         Assets { files }
     }

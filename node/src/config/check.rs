@@ -111,6 +111,11 @@ impl Checker<'_> {
             let message = format!("\"socketio.builtin_prefix\" needs 1 to 32 bytes of text, found {}", quote(prefix));
             self.refuse(Code::Value, "socketio.builtin_prefix", message, "for example \"room:\"");
         }
+        let filter = &self.config.log.filter;
+        if tracing_subscriber::EnvFilter::try_new(filter).is_err() {
+            let message = format!("\"log.filter\" needs a level or directives, found {}", quote(filter));
+            self.refuse(Code::Value, "log.filter", message, "for example \"info,mesh=debug\"");
+        }
         let node = &self.config.cluster.node;
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
         if node.is_empty() || node.len() > 63 || !node.bytes().all(letter) {

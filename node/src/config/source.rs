@@ -61,25 +61,26 @@ pub(super) fn apply(
     origins: &mut BTreeMap<&'static str, Origin>,
     problems: &mut Vec<Problem>,
 ) -> bool {
-    let mut entries = Vec::new();
-    let readable = match &sources.file {
-        Some(file) => read_file(file, &mut entries, problems),
-        None => true,
-    };
-    read_environment(&sources.environment, &mut entries, problems);
+    let mut found = Vec::new();
+    let readable = sources.file.as_ref().is_none_or(|file| read_file(file, &mut found));
+    read_environment(&sources.environment, &mut found);
     for flag in &sources.flags {
-        entries.extend(key::find(flag.path).map(|key| (key, flag.raw.clone(), Origin::Flag(flag.name))));
+        found.extend(key::find(flag.path).map(|key| Ok((key, flag.raw.clone(), Origin::Flag(flag.name)))));
     }
-    for (key, raw, origin) in entries {
-        if let Err(problem) = key::set(config, key, &raw) {
-            problems.push(problem.at(Some(&origin)));
+    for entry in found {
+        match entry {
+            Ok((key, raw, origin)) => {
+                problems.extend(key::set(config, key, &raw).err().map(|problem| problem.at(Some(&origin))));
+                origins.insert(key.path, origin);
+            }
+            Err(problem) => problems.push(problem),
         }
-        origins.insert(key.path, origin);
     }
     readable
 }
 
-type Entry = (&'static Key, Raw, Origin);
+/// One value, or why what stands there is none.
+type Entry = Result<(&'static Key, Raw, Origin), Problem>;
 
 fn unknown(path: &str, origin: &Origin) -> Problem {
     let problem = Problem::new(Code::UnknownKey, format!("unknown key \"{path}\"")).at(Some(origin));
@@ -89,7 +90,7 @@ fn unknown(path: &str, origin: &Origin) -> Problem {
     }
 }
 
-fn read_environment(variables: &[(String, String)], entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) {
+fn read_environment(variables: &[(String, String)], found: &mut Vec<Entry>) {
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix("STARLING_").filter(|rest| rest.contains("__")) else { continue };
         let path = rest.replace("__", ".").to_lowercase();
@@ -97,62 +98,51 @@ fn read_environment(variables: &[(String, String)], entries: &mut Vec<Entry>, pr
         match key::find(&path) {
             // Templates often leave a variable empty to say "not set".
             Some(_) if value.is_empty() => {}
-            Some(key) => entries.push((key, Raw::Word(value.clone()), origin)),
-            None => problems.push(unknown(&path, &origin)),
+            Some(key) => found.push(Ok((key, Raw::Word(value.clone()), origin))),
+            None => found.push(Err(unknown(&path, &origin))),
         }
     }
 }
 
-fn read_file(file: &File, entries: &mut Vec<Entry>, problems: &mut Vec<Problem>) -> bool {
+fn read_file(file: &File, found: &mut Vec<Entry>) -> bool {
     let text = match &file.text {
         Ok(text) => text,
         Err(reason) => {
-            problems.push(Problem::new(Code::Unreadable, format!("cannot read {}: {reason}", file.name)));
+            found.push(Err(Problem::new(Code::Unreadable, format!("cannot read {}: {reason}", file.name))));
             return false;
         }
     };
     let origin = |offset: usize| position(&file.name, text, offset);
-    match DeTable::parse(text) {
-        Ok(table) => {
-            let mut found = Vec::new();
-            walk("", table.get_ref(), &origin, &mut found);
-            found.sort_by_key(|found| found.offset);
-            for Found { result, .. } in found {
-                match result {
-                    Ok(entry) => entries.push(entry),
-                    Err(problem) => problems.push(problem),
-                }
-            }
-            true
-        }
-        Err(error) => {
-            let origin = error.span().map(|span| origin(span.start));
-            problems.push(Problem::new(Code::Syntax, format!("not TOML: {}", error.message())).at(origin.as_ref()));
-            false
-        }
+    let (table, errors) = DeTable::parse_recoverable(text);
+    // Only the first: what follows is mostly the parser's own confusion.
+    let first = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
+    if let Some(error) = first {
+        let origin = error.span().map(|span| origin(span.start));
+        found.push(Err(Problem::new(Code::Syntax, format!("not TOML: {}", error.message())).at(origin.as_ref())));
+        return false;
     }
+    let mut placed = Vec::new();
+    walk("", table.get_ref(), &origin, &mut placed);
+    placed.sort_by_key(|(offset, _)| *offset);
+    found.extend(placed.into_iter().map(|(_, entry)| entry));
+    true
 }
 
-/// What stands at one place of the file.
-struct Found {
-    offset: usize,
-    result: Result<Entry, Problem>,
-}
-
-fn walk(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, found: &mut Vec<Found>) {
+/// Collects the entries of a table with their offsets: the parser sorts by name, people read by line.
+fn walk(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, placed: &mut Vec<(usize, Entry)>) {
     for (name, value) in table {
         let path = format!("{prefix}{}", name.get_ref());
         let offset = name.span().start;
         let here = origin(offset);
         if let Some(key) = key::find(&path) {
-            found.push(Found { offset, result: Ok((key, raw(value), here)) });
+            placed.push((offset, Ok((key, raw(value), here))));
         } else if !key::is_section(&path) {
-            found.push(Found { offset, result: Err(unknown(&path, &here)) });
+            placed.push((offset, Err(unknown(&path, &here))));
         } else if let Some(section) = value.get_ref().as_table() {
-            walk(&format!("{path}."), section, origin, found);
+            walk(&format!("{path}."), section, origin, placed);
         } else {
             let problem = Problem::new(Code::Value, format!("\"{path}\" is a section, found {}", raw(value)));
-            found.push(Found { offset, result: Err(problem.at(Some(&here)).hint(format!("write [{path}]"))) });
+            placed.push((offset, Err(problem.at(Some(&here)).hint(format!("write [{path}]")))));
         }
     }
 }

@@ -160,7 +160,7 @@ label! {
 label! {
     /// Direction of a frame.
     Direction as "direction" {
-        In = "in", "Received.";
-        Out = "out", "Sent.";
+        Received = "received", "From another node.";
+        Sent = "sent", "To another node.";
     }
 }
