@@ -2,8 +2,9 @@
 //!
 //! Invariants:
 //! - Records of a block have one slot, one room, rising `n`.
-//! - A value is `version u8 | crc32 u32 | slot u16 | room_len u16 | room | count u16 | count × (n u64 | time_ms u64 |
-//!   len u32 | body)`, big-endian, nothing after it. The checksum covers everything behind it.
+//! - A value is `version u8 | crc32 u32 | link u64 | slot u16 | room_len u16 | room | count u16 | count × (n u64 |
+//!   time_ms u64 | len u32 | body)`, big-endian, nothing after it. The checksum covers everything behind it. The link is
+//!   what [`crate::chain`] makes of it; here it is a number that travels along.
 //! - Decoding is total: any bytes give a block or an error, no length is believed before it was compared with what is
 //!   there, and no single flipped bit goes unnoticed.
 
@@ -96,12 +97,13 @@ impl Block {
 
     /// The bytes for the engine. Lengths fit: `append` refuses longer rooms, and bodies and counts are bounded by its
     /// queue.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self, link: u64) -> Vec<u8> {
         let room = self.room();
-        let head = PREFIX_BYTES + 2 + 2 + room.len() + 2;
+        let head = PREFIX_BYTES + 8 + 2 + 2 + room.len() + 2;
         let mut out = Vec::with_capacity(head + self.bytes + self.records.len() * RECORD_HEAD_BYTES);
         out.put_u8(VERSION);
         out.put_u32(0);
+        out.put_u64(link);
         out.put_u16(self.slot());
         out.put_u16(u16::try_from(room.len()).unwrap_or(u16::MAX));
         out.put_slice(room);
@@ -117,8 +119,8 @@ impl Block {
         out
     }
 
-    /// The block in `value`; bodies are slices of it.
-    pub(crate) fn decode(mut value: Bytes) -> Result<Block, BlockError> {
+    /// The block in `value` and its link; bodies are slices of `value`.
+    pub(crate) fn decode(mut value: Bytes) -> Result<(Block, u64), BlockError> {
         let version = value.try_get_u8().map_err(|_| BlockError::Short)?;
         if version != VERSION {
             return Err(BlockError::Version(version));
@@ -127,6 +129,7 @@ impl Block {
         if crc32fast::hash(&value) != crc {
             return Err(BlockError::Checksum);
         }
+        let link = value.try_get_u64().map_err(|_| BlockError::Short)?;
         let slot = value.try_get_u16().map_err(|_| BlockError::Short)?;
         let room_len = value.try_get_u16().map_err(|_| BlockError::Short)?;
         let room = take(&mut value, usize::from(room_len))?;
@@ -150,7 +153,7 @@ impl Block {
         if !value.is_empty() {
             return Err(BlockError::Trailing);
         }
-        Ok(Block { records, bytes })
+        Ok((Block { records, bytes }, link))
     }
 }
 

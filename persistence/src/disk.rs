@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - The index says for every bucket and slot which numbers may be there; it is rebuilt by a scan that verifies every
-//!   block, so damage is found when the store is opened and not months later.
+//!   block and the links between them, so damage is found when the store is opened and not months later.
 //! - Blocks are written before metas and before `trimmed_through` is raised for them, and a bucket is dropped only after
 //!   its watermark is durable: after a kill the store may keep too much, never claim too much.
 //! - After any error this value is only dropped; the pending blocks are written again to the next one.
@@ -19,6 +19,7 @@ use bytes::Bytes;
 use crate::{
     Page, Query,
     block::Block,
+    chain::Chain,
     engine::{Engine, KeyRange},
     error::EngineError,
     key::Key,
@@ -70,21 +71,27 @@ pub(crate) struct Disk {
     contents: Vec<Contents>,
     ledger: Ledger,
     heads: BTreeMap<u16, u64>,
+    /// Slot to the last number of its last written block; after a load any stored number does, so the head.
+    tails: BTreeMap<u16, u64>,
 }
 
 impl Disk {
     /// Reads and verifies everything.
     pub(crate) fn load(engine: Box<dyn Engine>, policy: Policy) -> Result<Disk, EngineError> {
         let ledger = Ledger::read(engine.as_ref())?;
-        let mut contents = Vec::new();
+        let (mut contents, mut chain) = (Vec::new(), Chain::default());
         for bucket in engine.buckets()? {
-            contents.push(Contents::scan(engine.as_ref(), bucket)?);
+            contents.push(Contents::scan(engine.as_ref(), bucket, &mut chain)?);
+        }
+        if let Some((slot, n)) = chain.broken(&ledger.trimmed) {
+            return Err(EngineError::Damaged(format!("slot {slot} lacks number {n}")));
         }
         let mut heads = ledger.trimmed.clone();
         for (slot, reach) in contents.iter().flat_map(|contents: &Contents| &contents.slots) {
             raise(&mut heads, *slot, reach.highest);
         }
-        Ok(Disk { engine, policy, contents, ledger, heads })
+        let tails = heads.clone();
+        Ok(Disk { engine, policy, contents, ledger, heads, tails })
     }
 
     /// Begins a generation, above every one before and at least `floor`: raises it, takes the clean marker away, and
@@ -102,6 +109,7 @@ impl Disk {
     pub(crate) fn adopt(&mut self, lost: Ledger) -> Result<(), EngineError> {
         self.ledger = Ledger { clean: false, ..lost };
         self.heads = self.ledger.trimmed.clone();
+        self.tails = self.heads.clone();
         self.write_named()?;
         for (slot, value) in &self.ledger.meta {
             self.engine.put_meta(&slot_key(SLOT_META_PREFIX, *slot), Some(value))?;
@@ -128,8 +136,13 @@ impl Disk {
 
     /// One group commit: everything pending, then one sync.
     pub(crate) fn commit(&mut self, pending: &Pending, now_ms: u64) -> Result<(), EngineError> {
-        for block in pending.blocks() {
-            self.write(block, now_ms)?;
+        for room in pending.rooms() {
+            // All that was durable before this commit is at or below the head, so only what follows it is surely alone.
+            let mut highest = room.first().and_then(|block| self.heads.get(&block.slot())).copied().unwrap_or(0);
+            for block in room {
+                self.write(block, block.first_n() > highest, now_ms)?;
+                highest = highest.max(block.last_n());
+            }
         }
         for (slot, value) in pending.meta() {
             self.engine.put_meta(&slot_key(SLOT_META_PREFIX, *slot), Some(value))?;
@@ -253,20 +266,20 @@ impl Disk {
         Ok(begin)
     }
 
-    fn write(&mut self, block: &Block, now_ms: u64) -> Result<(), EngineError> {
+    /// Writes a block; unless it `rises` above all there is of its room, it may overlap others or have the key of one.
+    fn write(&mut self, block: &Block, rises: bool, now_ms: u64) -> Result<(), EngineError> {
         let newest = self.contents.last().map(|contents| (contents.bucket, contents.bytes));
         let bucket = self.policy.current(newest, now_ms);
         if newest.map(|(bucket, _)| bucket) != Some(bucket) {
             self.contents.push(Contents { bucket, bytes: 0, slots: BTreeMap::new() });
         }
         let Some(contents) = self.contents.last_mut() else { return Ok(()) };
-        let known = contents.slots.get(&block.slot());
-        let rises = known.is_none_or(|reach| block.first_n() > reach.highest);
         let older = if rises { None } else { self.engine.block(bucket, block.key())? };
         let older_bytes = older.as_ref().map_or(0, |value| size(value.len()));
+        let link = self.tails.insert(block.slot(), block.last_n()).unwrap_or(0);
         let value = match older {
-            Some(value) => decode(value)?.merge(block.clone()).encode(),
-            None => block.encode(),
+            Some(value) => decode(value)?.merge(block.clone()).encode(link),
+            None => block.encode(link),
         };
         contents.bytes = contents.bytes + size(value.len()) - older_bytes.min(contents.bytes);
         contents.note(block, !rises);
@@ -282,12 +295,13 @@ impl Disk {
 }
 
 impl Contents {
-    fn scan(engine: &dyn Engine, bucket: Bucket) -> Result<Contents, EngineError> {
+    fn scan(engine: &dyn Engine, bucket: Bucket, chain: &mut Chain) -> Result<Contents, EngineError> {
         let mut contents = Contents { bucket, bytes: 0, slots: BTreeMap::new() };
         let mut before: Option<Block> = None;
         engine.scan(bucket, &mut |value| {
             let bytes = size(value.len());
-            let block = decode(value)?;
+            let (block, link) = decode_linked(value)?;
+            chain.add(&block, link);
             let same_room = |b: &Block| b.slot() == block.slot() && b.room() == block.room();
             let overlaps = before.as_ref().is_some_and(|b| same_room(b) && b.last_n() >= block.first_n());
             contents.bytes += bytes;
@@ -353,6 +367,10 @@ fn raise(numbers: &mut BTreeMap<u16, u64>, slot: u16, n: u64) -> u64 {
 }
 
 fn decode(value: Bytes) -> Result<Block, EngineError> {
+    decode_linked(value).map(|(block, _)| block)
+}
+
+fn decode_linked(value: Bytes) -> Result<(Block, u64), EngineError> {
     Block::decode(value).map_err(|error| EngineError::Damaged(error.to_string()))
 }
 

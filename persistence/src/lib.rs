@@ -13,6 +13,7 @@
 //! quarantine, reopen), `block` and `key` (the bytes), `sled_engine` (the only file that names the engine).
 
 mod block;
+mod chain;
 mod clock;
 mod disk;
 mod engine;

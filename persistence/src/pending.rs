@@ -55,6 +55,11 @@ impl Pending {
         self.rooms.get(&(slot, room.clone())).map_or(&[], Vec::as_slice)
     }
 
+    /// The blocks of every room, by room, in order of arrival.
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &[Block]> {
+        self.rooms.values().map(Vec::as_slice)
+    }
+
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
         self.rooms.values().flatten()
     }

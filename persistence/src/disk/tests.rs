@@ -98,11 +98,32 @@ fn a_damaged_block_is_found_by_the_load_and_by_a_read() {
     let mut disk = disk(1 << 20);
     disk.commit(&pending([record(1, 1)]), 0).unwrap();
     let bucket = disk.contents[0].bucket;
-    let mut value = Block::new(record(1, 1)).encode();
+    let mut value = Block::new(record(1, 1)).encode(0);
     *value.last_mut().unwrap() ^= 1;
     disk.engine.put_block(bucket, Block::new(record(1, 1)).key(), value).unwrap();
     assert!(matches!(disk.read(&query(0, 9, 9, true), &Pending::default()), Err(EngineError::Damaged(_))));
     assert!(matches!(Disk::load(disk.engine, policy(1)).map(drop), Err(EngineError::Damaged(_))));
+}
+
+#[test]
+fn a_missing_block_is_found_by_the_load() {
+    let mut disk = disk(1 << 20);
+    (1..=3).for_each(|n| disk.commit(&pending([record(1, n)]), n * 2 * MINUTE).unwrap());
+    let middle = disk.contents[1].bucket;
+    disk.engine.drop_bucket(middle).unwrap();
+    assert!(matches!(Disk::load(disk.engine, policy(1)).map(drop), Err(EngineError::Damaged(_))));
+}
+
+#[test]
+fn rooms_of_one_slot_that_take_turns_do_not_overlap() {
+    let mut disk = disk(1 << 20);
+    let room = |name: &'static str, n| Record { room: Bytes::from_static(name.as_bytes()), ..record(1, n) };
+    for turn in 0..5 {
+        let n = turn * 4;
+        disk.commit(&pending([room("a", n + 1), room("b", n + 2), room("a", n + 3), room("b", n + 4)]), 0).unwrap();
+    }
+    assert!(!disk.contents[0].slots[&1].overlaps);
+    Disk::load(disk.engine, policy(1 << 20)).unwrap();
 }
 
 #[test]
@@ -156,6 +177,10 @@ proptest! {
         let expected = if newest { &all[cut..] } else { &all[..all.len() - cut] };
         prop_assert_eq!(numbers(&page), expected);
         prop_assert_eq!(page.more, cut > 0);
+
+        disk.commit(&open, now).unwrap();
+        disk.retain(now + 8 * MINUTE).unwrap();
+        prop_assert!(Disk::load(disk.engine, policy(1 << 20)).is_ok(), "what retention leaves is no damage");
     }
 }
 
