@@ -58,8 +58,9 @@ class Cluster:
         for n, (client, admin, mesh) in enumerate(nodes):
             flags = ["--node", f"gw-{n}", "--data-dir", str(root / f"gw-{n}")]
             flags += ["--listen", f"127.0.0.1:{client}", "--admin-listen", f"127.0.0.1:{admin}"]
+            flags += ["--mesh-listen", f"127.0.0.1:{mesh}"]
             if size > 1:
-                flags += ["--mesh-listen", f"127.0.0.1:{mesh}", "--cluster-key-file", str(key)]
+                flags += ["--cluster-key-file", str(key)]
                 flags += [word for other in nodes if other[2] != mesh for word in ("--seed", f"127.0.0.1:{other[2]}")]
             log = open(root / f"gw-{n}.log", "wb")
             command = [os.environ["STARLING_BIN"], "serve", *flags]

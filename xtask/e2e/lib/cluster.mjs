@@ -104,12 +104,13 @@ export async function startCluster(size, flags = [], environment = {}) {
   const key = join(folder, "cluster.key");
   writeFileSync(key, randomBytes(32).toString("hex"), { mode: 0o600 });
   const nodes = ports.map((own, index) => {
-    const clustered = ["--mesh-listen", `127.0.0.1:${own.mesh}`, "--cluster-key-file", key];
-    const seeds = ports.filter((other) => other !== own).flatMap((other) => ["--seed", `127.0.0.1:${other.mesh}`]);
     const name = `gw-${index}`;
-    const where = ["--listen", `127.0.0.1:${own.client}`, "--admin-listen", `127.0.0.1:${own.admin}`];
-    const identity = ["--node", name, "--data-dir", join(folder, name)];
-    return new Node(name, [...identity, ...where, ...(size > 1 ? [...clustered, ...seeds] : []), ...flags], own, environment);
+    const all = ["--node", name, "--data-dir", join(folder, name), ...flags];
+    all.push("--listen", `127.0.0.1:${own.client}`, "--admin-listen", `127.0.0.1:${own.admin}`);
+    all.push("--mesh-listen", `127.0.0.1:${own.mesh}`);
+    if (size > 1) all.push("--cluster-key-file", key);
+    for (const other of ports) if (other !== own) all.push("--seed", `127.0.0.1:${other.mesh}`);
+    return new Node(name, all, own, environment);
   });
   const stop = async () => {
     const ends = await Promise.all(nodes.map((node) => node.child && node.stop()));
@@ -131,7 +132,7 @@ async function sees(node, size) {
   await until(async () => alive(await node.cluster()) === size, READY_MS, () => `${node.name} to see ${size} members`);
 }
 
-/** Ports that were free a moment ago: for each node one for clients, one for the admin port (TCP), one for the mesh (UDP). */
+/** Ports that were free a moment ago: for each node one for clients and one for admin (TCP), one for the mesh (UDP). */
 export async function freePorts(count) {
   const held = [];
   const tcp = async () => {
