@@ -7,60 +7,34 @@
 //! The driver calls one verb, then takes outputs until there are none, then arms its timer for `poll_timeout`. All
 //! sends of one turn before that leave in one poll answer.
 
+mod handshake;
 mod heartbeat;
 mod polling;
 mod reason;
 mod refusal;
 mod upgrade;
 
-use std::{
-    collections::VecDeque,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytestring::ByteString;
 
+pub use self::{
+    handshake::{SessionConfig, Transport},
+    reason::CloseReason,
+    refusal::Refusal,
+    upgrade::UpgradeRefused,
+};
 use self::{
     heartbeat::{Beat, Heartbeat},
     polling::Polling,
     upgrade::{Candidate, Step},
 };
-pub use self::{reason::CloseReason, refusal::Refusal};
 use super::{Message, Packet, payload};
 use crate::sid::Sid;
 
 /// What waits for a poll at most, before the message that crosses it. The driver's own limit is lower and should act
 /// first; a session that gets here all the same is closed as a slow consumer.
 const BUFFERED_BYTES_MAX: usize = 4 << 20;
-
-/// What all sessions of a server share.
-#[derive(Clone, Debug)]
-pub struct SessionConfig {
-    /// From the answer to a ping to the next ping.
-    pub ping_interval: Duration,
-    /// How long the client may take to answer a ping.
-    pub ping_timeout: Duration,
-    /// How long a candidate WebSocket may take to finish the upgrade.
-    pub upgrade_timeout: Duration,
-    /// Largest polling body in bytes; the driver holds WebSocket messages to it.
-    pub max_payload: usize,
-    /// Most packets in one polling body from a client.
-    pub packets_per_payload: usize,
-    /// Whether polling clients are offered the WebSocket.
-    pub websocket_upgrade: bool,
-    /// How long a session closed by the server waits for one more poll.
-    pub polling_close_wait: Duration,
-}
-
-/// How messages travel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    /// HTTP long-polling.
-    Polling,
-    /// One WebSocket.
-    WebSocket,
-}
 
 /// What the driver has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,20 +51,6 @@ pub enum Output {
     CloseWebSocket(Option<u16>),
     /// The session is over; forget it.
     Closed(CloseReason),
-}
-
-/// Why a WebSocket cannot become a candidate. The session lives on; the driver closes that WebSocket at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum UpgradeRefused {
-    /// Upgrades are switched off.
-    #[error("upgrades are not offered")]
-    Disabled,
-    /// The session has its WebSocket already, or another one is probing.
-    #[error("the session already has a WebSocket")]
-    Occupied,
-    /// The session is over or about to be.
-    #[error("the session is closed")]
-    Closed,
 }
 
 enum Phase {
@@ -115,7 +75,7 @@ impl Session {
     /// A session with its open packet queued. The handshake request of a polling session is a poll like any other:
     /// call `handle_get` for it.
     pub fn new(config: Arc<SessionConfig>, transport: Transport, sid: &Sid, now: Instant) -> Session {
-        let open = open_packet(&config, transport, sid);
+        let open = handshake::open_packet(&config, transport, sid);
         let heartbeat = Heartbeat::new(now, config.ping_interval);
         let mut session = Session {
             config,
@@ -265,7 +225,7 @@ impl Session {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.phase {
             Phase::Open => {
-                let candidate = self.candidate.as_ref().map(|it| it.poll_timeout(self.polling.get_open));
+                let candidate = self.candidate.as_ref().map(|it| it.poll_timeout(self.polling.has_idle_poll()));
                 candidate.into_iter().chain([self.heartbeat.poll_timeout()]).min()
             }
             Phase::Closing(_, deadline) => Some(deadline),
@@ -358,9 +318,7 @@ impl Session {
 
     /// From the probe on, a waiting poll must not keep the client from pausing. Messages release it just as well.
     fn release_poll_for_candidate(&mut self, now: Instant) {
-        if self.polling.get_open
-            && self.polling.is_empty()
-            && self.candidate.as_mut().is_some_and(|candidate| candidate.releases_poll(now))
+        if self.polling.has_idle_poll() && self.candidate.as_mut().is_some_and(|candidate| candidate.releases_poll(now))
         {
             self.outputs.extend(self.polling.release(&Packet::Noop).map(Output::PollAnswer));
         }
@@ -423,22 +381,6 @@ impl Session {
         self.polling = Polling::default();
         self.outputs.push_back(Output::Closed(reason));
     }
-}
-
-/// Exactly these five keys: test suites check the set.
-fn open_packet(config: &SessionConfig, transport: Transport, sid: &Sid) -> Packet {
-    let upgrades = match transport {
-        Transport::Polling if config.websocket_upgrade => r#"["websocket"]"#,
-        Transport::Polling | Transport::WebSocket => "[]",
-    };
-    let (interval, timeout) = (config.ping_interval.as_millis(), config.ping_timeout.as_millis());
-    let max_payload = config.max_payload;
-    Packet::Open(
-        format!(
-            r#"{{"sid":"{sid}","upgrades":{upgrades},"pingInterval":{interval},"pingTimeout":{timeout},"maxPayload":{max_payload}}}"#
-        )
-        .into(),
-    )
 }
 
 #[cfg(test)]

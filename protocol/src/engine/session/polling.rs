@@ -34,6 +34,11 @@ impl Polling {
         self.buffer.is_empty()
     }
 
+    /// Whether a poll waits and there is nothing to answer it with.
+    pub(super) fn has_idle_poll(&self) -> bool {
+        self.get_open && self.is_empty()
+    }
+
     /// The answer to the open poll, if there is one and something to say.
     pub(super) fn take_answer(&mut self) -> Option<ByteString> {
         if !self.get_open || self.buffer.is_empty() {

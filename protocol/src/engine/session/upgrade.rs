@@ -65,3 +65,17 @@ impl Candidate {
         }
     }
 }
+
+/// Why a WebSocket cannot become a candidate. The session lives on; the driver closes that WebSocket at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UpgradeRefused {
+    /// Upgrades are switched off.
+    #[error("upgrades are not offered")]
+    Disabled,
+    /// The session has its WebSocket already, or another one is probing.
+    #[error("the session already has a WebSocket")]
+    Occupied,
+    /// The session is over or about to be.
+    #[error("the session is closed")]
+    Closed,
+}

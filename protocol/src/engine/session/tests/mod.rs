@@ -1,9 +1,12 @@
 //! Tests of the session, one file for each section of the protocol; the rig plays driver and client.
 
+mod anything;
 mod closing;
 mod heartbeat;
 mod polling;
 mod upgrade;
+
+use std::time::Duration;
 
 use super::*;
 use crate::sid::SidKey;

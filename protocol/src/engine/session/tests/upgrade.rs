@@ -54,6 +54,17 @@ fn a_poll_after_the_probe_is_released_within_100_ms() {
 }
 
 #[test]
+fn the_release_timer_rests_while_a_poll_is_about_to_be_answered() {
+    let mut rig = Rig::probing();
+    rig.get();
+    assert_eq!(rig.outputs(), [body("6")]);
+    rig.get();
+    rig.session.send(text("a"));
+    rig.pass(250);
+    assert_eq!(rig.outputs(), [body("4a")], "and the clock did not stand still");
+}
+
+#[test]
 fn messages_leave_by_the_poll_while_probing() {
     let mut rig = Rig::probing();
     rig.session.send(text("a"));
