@@ -21,7 +21,7 @@ const path = new URL($("client").src).pathname.replace(/[^/]*$/, "");
 const nodes = listNodes();
 const shown = new Map();       // message id -> its <li>
 const pending = new Map();     // message id -> message that was not seen in the room yet
-const acked = new Map();       // message id -> position, until its echo arrives
+const acked = new Map();       // message id -> position, from the answer until the echo
 
 let socket;                    // the connection, if we ever joined
 let room = "";
@@ -170,9 +170,9 @@ function publish(message) {
       // Not known whether it arrived: the same id makes trying again harmless.
       if (joined && pending.has(message.id)) publish(message);
     } else if (answer?.ok) {
-      mark(message.id, { offset: answer.offset });
       if (pending.delete(message.id)) acked.set(message.id, answer);
       else moveTo(answer);
+      mark(message.id, { offset: answer.offset, pending: acked.has(message.id) });
     } else if (answer?.code === "overloaded") {
       setTimeout(() => { if (joined && pending.has(message.id)) publish(message); }, answer.retry_ms ?? RETRY_DELAY);
     } else {
@@ -188,8 +188,8 @@ function receive(message) {
   const answer = acked.get(message.id);
   acked.delete(message.id);
   if (answer) moveTo(answer);
-  if (wasPending || answer) mark(message.id, {});
-  else show(message, {});
+  show(message, {});
+  if (!wasPending && !answer) countUnread(1);
 }
 
 /** Everything up to here has been seen. */
@@ -205,19 +205,25 @@ function isMessage(value) {
     ["id", "name", "text"].every((key) => typeof value[key] === "string") && value.id.length <= 64;
 }
 
+/** Puts a message where it belongs: confirmed ones in the room's order, those that still wait below them. */
 function show(message, { offset, time, pending: waits }) {
-  if (shown.has(message.id)) return mark(message.id, { offset });
+  const known = shown.get(message.id);
+  if (known && !known.classList.contains("pending")) return mark(message.id, { offset });
+  const item = known ?? render(message, time);
+  item.className = waits ? "pending" : time ? "" : "new";
+  shown.set(message.id, item);
+  append(item);
+  mark(message.id, { offset, pending: waits });
+}
+
+function render(message, time) {
   const item = document.createElement("li");
   item.dataset.id = message.id;
-  item.className = waits ? "pending" : time ? "" : "new";
   item.append(part("name", message.name.slice(0, 40)), part("meta", ""), part("said", message.text.slice(0, 2000)));
   item.style.setProperty("--hue", hue(message.name));
   const at = new Date(time ?? message.at ?? Date.now());
   item.dataset.time = Number.isNaN(at.getTime()) ? "" : at.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  shown.set(message.id, item);
-  append(item);
-  mark(message.id, { offset, pending: waits });
-  if (!waits && !time) countUnread(1);
+  return item;
 }
 
 /** Updates what stands beside a message: time, offset, or why it was not sent. */
@@ -241,7 +247,8 @@ function note(text, warning) {
 function append(item) {
   const list = $("messages");
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 60;
-  list.append(item);
+  const waiting = item.className === "pending" ? null : list.querySelector(".pending");
+  list.insertBefore(item, waiting);
   while (list.children.length > SHOWN_MAX) {
     shown.delete(list.firstElementChild.dataset.id);
     list.firstElementChild.remove();
@@ -269,8 +276,8 @@ function countUnread(more) {
 
 function hue(text) {
   let sum = 0;
-  for (const character of text) sum = (sum * 31 + character.codePointAt(0)) % 360;
-  return String(sum);
+  for (const character of text) sum = (sum * 31 + character.codePointAt(0)) % 65536;
+  return String(Math.round(sum * 137.5) % 360);
 }
 
 /** Random, and available on plain HTTP too, where `crypto.randomUUID` is not. */

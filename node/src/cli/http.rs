@@ -42,7 +42,9 @@ pub(super) fn get(base: &str, path: &str) -> Result<Answer, HttpError> {
     let mut stream = connect(authority)?;
     stream.set_read_timeout(Some(STEP_TIMEOUT))?;
     stream.set_write_timeout(Some(STEP_TIMEOUT))?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n")?;
+    // One write: a server may answer and close as soon as it has seen the first line.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
     parse(&answer).ok_or(HttpError::Malformed)

@@ -18,16 +18,16 @@ fn sources(text: Option<&str>) -> Sources {
 }
 
 fn from_file(text: &str) -> Result<Loaded, Vec<String>> {
-    load(&sources(Some(text))).map_err(lines)
+    load(&sources(Some(text))).map_err(|problems| lines(&problems))
 }
 
 fn from_environment(name: &str, value: &str) -> Result<Loaded, Vec<String>> {
     let mut sources = sources(None);
     sources.environment.push((name.to_owned(), value.to_owned()));
-    load(&sources).map_err(lines)
+    load(&sources).map_err(|problems| lines(&problems))
 }
 
-fn lines(problems: Vec<Problem>) -> Vec<String> {
+fn lines(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
 
@@ -188,7 +188,7 @@ fn mistakes_in_the_environment_and_in_flags_name_the_variable_and_the_flag() {
     let mut sources = sources(None);
     sources.flags.push(Flag { name: "--shards", path: "server.shards", raw: Raw::Word("many".to_owned()) });
     let expected = r#"error[C012]: "server.shards" needs a whole number, found "many" at flag --shards"#;
-    assert_eq!(lines(load(&sources).unwrap_err()), [expected]);
+    assert_eq!(lines(&load(&sources).unwrap_err()), [expected]);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_file_that_cannot_be_read_is_one_problem() {
     let mut sources = sources(None);
     sources.file = Some(File { name: "gone.toml".to_owned(), text: Err("no such file".to_owned()) });
     let expected = "error[C010]: cannot read gone.toml: no such file";
-    assert_eq!(lines(load(&sources).unwrap_err()), [expected]);
+    assert_eq!(lines(&load(&sources).unwrap_err()), [expected]);
 }
 
 #[test]
