@@ -7,6 +7,7 @@ mod bench;
 mod clock;
 mod counts;
 mod docs;
+mod image;
 mod install;
 mod kube;
 mod run;
@@ -38,6 +39,8 @@ enum Command {
     },
     /// Check the house rules that a program can check.
     Tidy,
+    /// Build the static binary and lay out what the Dockerfile copies.
+    Image,
     /// Measure Starling beside a floor program and socketioxide in one run; writes docs/benchmarks.md.
     Bench(bench::Options),
     /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Test { only, list } => steps::test(&only, list),
         Command::Tidy => tidy::command(),
+        Command::Image => image::command(),
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
     };

