@@ -1,0 +1,364 @@
+//! What the loop owns, and how each input changes it.
+//!
+//! Invariants: at most one link per node, the one in `links`; `LinkUp` and `LinkDown` are told exactly when `links` changes;
+//! whatever membership wants done is done before the loop sleeps.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use quinn::{Endpoint, VarInt};
+use tokio::sync::oneshot;
+
+use super::{Input, Target, dial};
+use crate::{
+    Config, Event, Handler, NodeId, RunError,
+    greeting::{Failure, Greeted, close, describe, says_superseded},
+    handle::{Shared, count},
+    link::{self, Context, Link},
+    membership::{Identity, Membership, Output, RENEWAL_WINDOW},
+    peers::{CloseCode, Peers, Verdict, judge},
+    rng::SplitMix,
+    seeds::{self, Schedule},
+};
+
+/// Everything the loop changes.
+pub(super) struct State<H> {
+    config: Config,
+    endpoint: Endpoint,
+    context: Context<H>,
+    shared: Arc<Shared>,
+    membership: Membership,
+    peers: Peers,
+    seeds: Seeds,
+    links: BTreeMap<NodeId, Arc<Link>>,
+    leaving: Option<Leaving>,
+}
+
+/// Where we look for others.
+struct Seeds {
+    schedule: Schedule,
+    /// A resolution is under way.
+    resolving: bool,
+    /// Addresses being dialled.
+    dialling: BTreeSet<SocketAddr>,
+    /// Addresses that turned out to be ourselves.
+    ourselves: BTreeSet<SocketAddr>,
+}
+
+/// We told everyone that we left.
+struct Leaving {
+    /// When the links are closed; `None` when they are.
+    close_at: Option<Instant>,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+impl<H: Handler> State<H> {
+    pub(super) fn new(
+        config: Config,
+        endpoint: Endpoint,
+        context: Context<H>,
+        shared: Arc<Shared>,
+        membership: Membership,
+        mut rng: SplitMix,
+    ) -> State<H> {
+        let schedule = Schedule::new(&config.timings, rng.next(), crate::clock::now());
+        let ourselves = [shared.address, membership.identity().addr].into();
+        State {
+            peers: Peers::new(config.node, &config.timings, rng.next()),
+            seeds: Seeds { schedule, resolving: false, dialling: BTreeSet::new(), ourselves },
+            links: BTreeMap::new(),
+            leaving: None,
+            config,
+            endpoint,
+            context,
+            shared,
+            membership,
+        }
+    }
+
+    /// Does what is to be done now and says when time has to be looked at again.
+    pub(super) fn perform(&mut self, now: Instant) -> Result<Instant, RunError> {
+        while let Some(output) = self.membership.poll_output() {
+            self.perform_output(output, now)?;
+        }
+        if *self.membership.identity() != *self.shared.me.load().as_ref() {
+            self.shared.me.store(Arc::new(self.membership.identity().clone()));
+        }
+        let mut due = self.membership.poll_timeout();
+        match &self.leaving {
+            Some(leaving) => due = leaving.close_at.map_or(due, |at| due.min(at)),
+            None => {
+                while let Some((node, addr)) = self.peers.poll_dial(now) {
+                    self.dial(Some(node), addr);
+                }
+                due = due.min(self.seeds.schedule.poll_timeout());
+                due = self.peers.poll_timeout().map_or(due, |at| due.min(at));
+            }
+        }
+        Ok(due)
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        self.membership.handle_timeout(now);
+        let lag = self.membership.lag(now).unwrap_or_default().as_millis();
+        self.shared.counters.lag_ms.store(u64::try_from(lag).unwrap_or(u64::MAX), Relaxed);
+        match &mut self.leaving {
+            Some(leaving) => {
+                if leaving.close_at.is_some_and(|at| at <= now) {
+                    leaving.close_at = None;
+                    self.stop("leaving");
+                }
+            }
+            None => {
+                let alone = self.links.is_empty();
+                if self.seeds.schedule.handle_timeout(alone, now) && !self.seeds.resolving {
+                    self.resolve_seeds();
+                }
+            }
+        }
+    }
+
+    pub(super) fn handle_input(&mut self, input: Input, now: Instant) -> Result<(), RunError> {
+        match input {
+            Input::Greeted { greeted, target } => self.handle_greeted(*greeted, target, now),
+            Input::Failed { failure, target } => return self.handle_failed(&failure, target, now),
+            Input::Closed { link, error } => {
+                if says_superseded(&error) {
+                    return Err(RunError::Superseded { node: self.config.node });
+                }
+                self.handle_closed(&link, &describe(&error), now);
+            }
+            Input::Packet(packet) => {
+                count(&self.shared.counters.gossip_received);
+                if let Err(error) = self.membership.handle_packet(&packet, now) {
+                    count(&self.shared.counters.gossip_malformed);
+                    tracing::debug!(%error, "gossip packet");
+                }
+            }
+            Input::Roster { body, answer } => self.handle_roster(body, answer, now),
+            Input::Seeds(addresses) => self.handle_seeds(addresses),
+            Input::Drain => self.membership.handle_drain(now),
+            Input::Leave(done) => self.handle_leave(done, now),
+        }
+        Ok(())
+    }
+
+    /// Ends every link, telling the handler, and whoever waits for our leaving.
+    pub(super) fn stop(&mut self, reason: &str) {
+        let links = std::mem::take(&mut self.links);
+        self.publish_links();
+        for link in links.into_values() {
+            close(&link.connection, CloseCode::Leaving, reason);
+            self.tell_down(&link, reason.to_owned());
+        }
+        if reason == "stopping" {
+            self.endpoint.close(VarInt::from_u32(CloseCode::Leaving.code()), reason.as_bytes());
+        }
+        for done in self.leaving.iter_mut().flat_map(|leaving| leaving.waiting.drain(..)) {
+            // Whoever asked may have stopped waiting.
+            let _ = done.send(());
+        }
+    }
+
+    fn perform_output(&mut self, output: Output, now: Instant) -> Result<(), RunError> {
+        match output {
+            Output::Send { to, packet } => self.gossip(&to, packet, now),
+            Output::PushPull { with } => self.push_pull(with),
+            Output::Changed => {
+                for member in self.membership.peers() {
+                    let (peer, alive) = (member.id(), member.state() != foca::State::Down);
+                    self.peers.handle_member(peer.node, peer.generation, peer.addr, alive, now);
+                }
+            }
+            Output::View(view) => {
+                count(&self.shared.counters.views);
+                tracing::info!(version = view.version, members = ?owners(&view.members), "cluster view");
+                self.shared.view.store(view.clone());
+                self.context.handler.handle(Event::View(view));
+            }
+            Output::Renewed => count(&self.shared.counters.renewals),
+            Output::StartedTwice { renewals } => {
+                return Err(RunError::StartedTwice { node: self.config.node, renewals, within: RENEWAL_WINDOW });
+            }
+        }
+        Ok(())
+    }
+
+    fn gossip(&mut self, to: &Identity, packet: Bytes, now: Instant) {
+        if let Some(link) = self.links.get(&to.node) {
+            count(&self.shared.counters.gossip_sent);
+            link.gossip(packet, &self.context.tracker);
+            return;
+        }
+        count(&self.shared.counters.gossip_unsent);
+        if let Some(addr) = self.peers.handle_wanted(to.node, now) {
+            self.dial(Some(to.node), addr);
+        }
+    }
+
+    fn push_pull(&self, with: NodeId) {
+        let Some(link) = self.links.get(&with) else { return };
+        count(&self.shared.counters.rosters);
+        let (inputs, limit) = (self.context.inputs.clone(), self.config.timings.dial_timeout);
+        self.context.tracker.spawn(link::push_pull(inputs, link.clone(), self.membership.roster(), limit));
+    }
+
+    fn handle_roster(&mut self, body: Bytes, answer: Option<oneshot::Sender<Bytes>>, now: Instant) {
+        if let Err(error) = self.membership.handle_roster(body, now) {
+            count(&self.shared.counters.gossip_malformed);
+            tracing::debug!(%error, "roster");
+        } else if let Some(answer) = answer {
+            // The link may have broken meanwhile.
+            let _ = answer.send(self.membership.roster());
+        }
+    }
+
+    fn handle_greeted(&mut self, greeted: Greeted, target: Option<Target>, now: Instant) {
+        if let Some(target) = target {
+            self.seeds.dialling.remove(&target.addr);
+        }
+        let you = greeted.hello.you;
+        let (connection, peer, control) = link::split(greeted);
+        let lower = self.config.node < peer.node;
+        let linked = self.links.get(&peer.node).map(|link| link.peer.generation);
+        let known = self.membership.peers().find(|member| member.id().node == peer.node);
+        let verdict = match self.leaving {
+            Some(_) => Verdict::Close(CloseCode::Leaving),
+            None => judge(lower, linked, known.map(|member| member.id().generation), peer.generation),
+        };
+        if let Verdict::Close(code) = verdict {
+            close(&connection, code, &format!("{code:?}"));
+            if let Some(node) = target.and_then(|target| target.node) {
+                self.peers.handle_dial_failed(node, now);
+            }
+            return;
+        }
+        if let Some(old) = self.links.remove(&peer.node) {
+            let same = old.peer.generation == peer.generation;
+            let code = if same { CloseCode::Duplicate } else { CloseCode::Replaced };
+            close(&old.connection, code, "replaced");
+            self.tell_down(&old, "replaced by a new connection".to_owned());
+        }
+        self.learn_address(you, now);
+        self.peers.handle_member(peer.node, peer.generation, peer.addr, true, now);
+        self.peers.handle_link_up(peer.node);
+        let (link, waiting) = Link::new(peer.clone(), connection);
+        self.links.insert(peer.node, link.clone());
+        self.publish_links();
+        count(&self.shared.counters.links_up);
+        tracing::info!(node = %peer.node, generation = peer.generation, name = %peer.name, "link up");
+        self.context.handler.handle(Event::LinkUp { node: peer.node, generation: peer.generation });
+        link::start(&self.context, &link, control, lower, waiting);
+        self.membership.handle_link_up(peer, now);
+    }
+
+    fn handle_failed(&mut self, failure: &Failure, target: Option<Target>, now: Instant) -> Result<(), RunError> {
+        let Some(target) = target else {
+            count(&self.shared.counters.accepts_failed);
+            tracing::info!(reason = failure.reason, "a connection was not accepted");
+            return self.survives(failure);
+        };
+        count(&self.shared.counters.dials_failed);
+        self.seeds.dialling.remove(&target.addr);
+        if failure.ourselves {
+            self.seeds.ourselves.insert(target.addr);
+            return self.survives(failure);
+        }
+        tracing::info!(addr = %target.addr, reason = failure.reason, "dialling failed");
+        if let Some(node) = target.node {
+            self.peers.handle_dial_failed(node, now);
+        }
+        self.survives(failure)
+    }
+
+    fn survives(&self, failure: &Failure) -> Result<(), RunError> {
+        if failure.superseded { Err(RunError::Superseded { node: self.config.node }) } else { Ok(()) }
+    }
+
+    fn handle_closed(&mut self, link: &Arc<Link>, reason: &str, now: Instant) {
+        let node = link.node();
+        if !self.links.get(&node).is_some_and(|current| Arc::ptr_eq(current, link)) {
+            return;
+        }
+        self.links.remove(&node);
+        self.publish_links();
+        self.peers.handle_link_down(node, now);
+        if self.links.is_empty() {
+            self.seeds.schedule.handle_alone(now);
+        }
+        self.tell_down(link, reason.to_owned());
+    }
+
+    fn tell_down(&self, link: &Link, reason: String) {
+        link.end();
+        count(&self.shared.counters.links_down);
+        let (node, generation) = (link.node(), link.peer.generation);
+        tracing::info!(%node, generation, reason, "link down");
+        self.context.handler.handle(Event::LinkDown { node, generation, reason });
+    }
+
+    fn handle_seeds(&mut self, addresses: Vec<SocketAddr>) {
+        self.seeds.resolving = false;
+        for addr in addresses {
+            let linked =
+                self.links.values().any(|link| link.connection.remote_address() == addr || link.peer.addr == addr);
+            let skip = linked || self.seeds.ourselves.contains(&addr) || self.leaving.is_some();
+            if !skip && self.seeds.dialling.insert(addr) {
+                self.dial(None, addr);
+            }
+        }
+    }
+
+    fn handle_leave(&mut self, done: oneshot::Sender<()>, now: Instant) {
+        let leaving = self
+            .leaving
+            .get_or_insert_with(|| Leaving { close_at: Some(now + self.config.timings.leave), waiting: Vec::new() });
+        if leaving.close_at.is_some() {
+            leaving.waiting.push(done);
+            self.membership.handle_leave(now);
+        } else {
+            // Long done.
+            let _ = done.send(());
+        }
+    }
+
+    /// Without an address of our own we take the one a peer on another machine sees.
+    fn learn_address(&mut self, you: SocketAddr, now: Instant) {
+        let guessed = self.config.advertise.is_none() && self.config.listen.ip().is_unspecified();
+        let local = self.membership.identity().addr.ip().is_loopback();
+        if guessed && local && !you.ip().is_loopback() {
+            tracing::info!(address = %you.ip(), "peers see this node at");
+            self.membership.handle_address(you.ip(), now);
+            self.seeds.ourselves.insert(self.membership.identity().addr);
+        }
+    }
+
+    fn resolve_seeds(&mut self) {
+        self.seeds.resolving = true;
+        let (inputs, seeds) = (self.context.inputs.clone(), self.config.seeds.clone());
+        self.context.tracker.spawn(async move {
+            // The loop may have ended meanwhile.
+            let _ = inputs.send(Input::Seeds(seeds::resolve(seeds).await)).await;
+        });
+    }
+
+    fn dial(&self, node: Option<NodeId>, addr: SocketAddr) {
+        count(&self.shared.counters.dials);
+        let (endpoint, inputs) = (self.endpoint.clone(), self.context.inputs.clone());
+        let (me, limit) = (self.membership.identity().clone(), self.config.timings.dial_timeout);
+        self.context.tracker.spawn(dial(endpoint, Target { node, addr }, me, limit, inputs));
+    }
+
+    fn publish_links(&self) {
+        self.shared.links.store(Arc::new(self.links.clone()));
+    }
+}
+
+fn owners(members: &[crate::Member]) -> Vec<u16> {
+    members.iter().map(|member| member.node.0).collect()
+}

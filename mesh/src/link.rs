@@ -1,0 +1,321 @@
+//! The one connection to a peer: its lanes, its questions, its gossip, and the tasks that serve them.
+//!
+//! Invariants: every task ends with the link; what the tasks learn goes to the driver as an `Input`, frames and questions go
+//! straight to the handler, on the same thread; once the driver called [`Link::end`], the handler hears nothing of it any more.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use quinn::{Connection, RecvStream, SendStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    Event, Handler, LANES, NodeId, RequestError, Responder, SendError,
+    driver::Input,
+    greeting::{Control, Greeted, close},
+    lane::{self, Lane, MAX_FRAME, ReadError, fill},
+    membership::{Identity, MAX_PACKET},
+    peers::CloseCode,
+    request::{self, Ask},
+    wire::{
+        control::MAX_HELLO,
+        header::{Decoder, FrameError, Kind, frame},
+    },
+};
+
+/// What every task of a mesh needs.
+pub(crate) struct Context<H> {
+    pub(crate) handler: Arc<H>,
+    pub(crate) inputs: mpsc::Sender<Input>,
+    pub(crate) tracker: TaskTracker,
+}
+
+impl<H> Clone for Context<H> {
+    fn clone(&self) -> Context<H> {
+        Context { handler: self.handler.clone(), inputs: self.inputs.clone(), tracker: self.tracker.clone() }
+    }
+}
+
+/// The link, as handles and tasks share it.
+#[derive(Debug)]
+pub(crate) struct Link {
+    pub(crate) peer: Identity,
+    pub(crate) connection: Connection,
+    lanes: [Lane; LANES as usize],
+    asks: mpsc::Sender<Ask>,
+    ended: CancellationToken,
+    up: AtomicBool,
+    /// One bit per lane the peer opened.
+    opened: AtomicU8,
+}
+
+impl Link {
+    /// A link over a greeted connection; [`start`] makes it work.
+    pub(crate) fn new(peer: Identity, connection: Connection) -> (Arc<Link>, mpsc::Receiver<Ask>) {
+        let (asks, waiting) = mpsc::channel(request::WAITING);
+        let link = Link {
+            peer,
+            connection,
+            lanes: Default::default(),
+            asks,
+            ended: CancellationToken::new(),
+            up: AtomicBool::new(true),
+            opened: AtomicU8::new(0),
+        };
+        (Arc::new(link), waiting)
+    }
+
+    /// The lane of that number.
+    pub(crate) fn lane(&self, number: u8) -> Option<&Lane> {
+        self.lanes.get(usize::from(number))
+    }
+
+    pub(crate) fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Queues a frame.
+    pub(crate) fn send(&self, number: u8, frame: Bytes) -> Result<(), SendError> {
+        if !self.is_up() {
+            return Err(SendError::NoLink);
+        }
+        self.lane(number).ok_or(SendError::NoLink)?.push(frame)
+    }
+
+    /// Queues a question.
+    pub(crate) fn ask(&self, ask: Ask) -> Result<(), RequestError> {
+        self.asks.try_send(ask).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => RequestError::Full,
+            mpsc::error::TrySendError::Closed(_) => RequestError::NoLink,
+        })
+    }
+
+    /// Sends a gossip packet, by datagram if the path takes one, else over a stream of its own. Best effort.
+    pub(crate) fn gossip(self: &Arc<Link>, packet: Bytes, tracker: &TaskTracker) {
+        let fits = self.connection.max_datagram_size().is_some_and(|most| packet.len() <= most);
+        if fits && self.connection.send_datagram(packet.clone()).is_ok() {
+            return;
+        }
+        let connection = self.connection.clone();
+        tracker.spawn(async move {
+            if let Ok(mut stream) = connection.open_uni().await {
+                // Gossip may be lost; the next round repeats it.
+                let _ = stream.write_chunk(frame(Kind::Gossip, &packet)).await;
+                let _ = stream.finish();
+            }
+        });
+    }
+
+    /// The handler shall hear nothing of this link any more.
+    pub(crate) fn end(&self) {
+        self.up.store(false, Relaxed);
+        self.ended.cancel();
+    }
+
+    /// Whether the handler may hear of it.
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.load(Relaxed)
+    }
+
+    /// Marks a lane as opened by the peer; false if it was already or does not exist.
+    fn open_lane(&self, number: u8) -> bool {
+        number < LANES && self.opened.fetch_or(1 << number, Relaxed) & (1 << number) == 0
+    }
+
+    fn malformed(&self, why: &dyn std::fmt::Display) {
+        close(&self.connection, CloseCode::Malformed, &why.to_string());
+    }
+}
+
+/// Starts the tasks of a link. `open` says that we are the lower ordinal and tell the peer that this is the link.
+pub(crate) fn start<H: Handler>(
+    context: &Context<H>,
+    link: &Arc<Link>,
+    control: Control,
+    open: bool,
+    waiting: mpsc::Receiver<Ask>,
+) {
+    let spawn = Spawn { link: link.clone(), tracker: context.tracker.clone() };
+    spawn.task(serve_control(link.clone(), control, open));
+    for number in 0..LANES {
+        spawn.task(serve_lane(link.clone(), number));
+    }
+    spawn.task(accept_streams(context.clone(), link.clone()));
+    spawn.task(accept_questions(context.clone(), link.clone()));
+    spawn.task(serve_asks(context.tracker.clone(), link.clone(), waiting));
+    spawn.task(read_datagrams(context.inputs.clone(), link.clone()));
+    context.tracker.spawn(watch(context.inputs.clone(), link.clone()));
+}
+
+/// Connection, hello and control of a greeted peer, apart.
+pub(crate) fn split(greeted: Greeted) -> (Connection, Identity, Control) {
+    (greeted.connection, greeted.hello.identity, greeted.control)
+}
+
+struct Spawn {
+    link: Arc<Link>,
+    tracker: TaskTracker,
+}
+
+impl Spawn {
+    /// Runs a task until it is done or the link ends. Dropping a task drops its streams, which resets them.
+    fn task(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let ended = self.link.ended.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = task => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+}
+
+async fn watch(inputs: mpsc::Sender<Input>, link: Arc<Link>) {
+    let error = link.connection.closed().await;
+    // The driver may be gone already.
+    let _ = inputs.send(Input::Closed { link, error }).await;
+}
+
+async fn serve_control(link: Arc<Link>, mut control: Control, open: bool) {
+    // If the stream is broken the connection is, and `watch` tells.
+    if open && control.send.write_chunk(frame(Kind::Open, &[])).await.is_err() {
+        return;
+    }
+    loop {
+        match control.decoder.poll_frame() {
+            Ok(Some((kind, _))) => return link.malformed(&format!("{kind:?} on the control stream")),
+            Ok(None) => {
+                if fill(&mut control.recv, &mut control.decoder).await.is_err() {
+                    return link.malformed(&"the control stream ended");
+                }
+            }
+            Err(error) => return link.malformed(&error),
+        }
+    }
+}
+
+async fn serve_lane(link: Arc<Link>, number: u8) {
+    let (Ok(stream), Some(lane)) = (link.connection.open_uni().await, link.lane(number)) else { return };
+    if let Err(error) = lane::write(lane, number, stream).await {
+        tracing::debug!(node = %link.peer.node, lane = number, %error, "lane ended");
+    }
+}
+
+async fn accept_streams<H: Handler>(context: Context<H>, link: Arc<Link>) {
+    let spawn = Spawn { link: link.clone(), tracker: context.tracker.clone() };
+    while let Ok(stream) = link.connection.accept_uni().await {
+        spawn.task(serve_stream(context.clone(), link.clone(), stream));
+    }
+}
+
+/// A stream of the peer: its first frame says whether it is a lane or one packet of gossip.
+async fn serve_stream<H: Handler>(context: Context<H>, link: Arc<Link>, mut stream: RecvStream) {
+    let mut decoder = Decoder::new(MAX_FRAME);
+    let first = loop {
+        match decoder.poll_frame() {
+            Ok(Some(first)) => break first,
+            Ok(None) => {
+                if fill(&mut stream, &mut decoder).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => return link.malformed(&error),
+        }
+    };
+    match first {
+        (Kind::Gossip, packet) if packet.len() <= MAX_PACKET => offer(&context.inputs, packet),
+        (Kind::Lane, body) => match body[..] {
+            [number] if link.open_lane(number) => read_lane(&context, &link, number, stream, decoder).await,
+            _ => link.malformed(&"a lane that does not exist or is open"),
+        },
+        (kind, _) => link.malformed(&format!("a stream of {kind:?}")),
+    }
+}
+
+async fn read_lane<H: Handler>(context: &Context<H>, link: &Link, number: u8, stream: RecvStream, decoder: Decoder) {
+    let Some(lane) = link.lane(number) else { return };
+    let deliver = |frame| {
+        let up = link.is_up();
+        if up {
+            context.handler.handle(Event::Frame { from: link.peer.node, lane: number, frame });
+        }
+        up
+    };
+    match lane::read(lane, stream, decoder, || context.handler.ready(number), deliver).await {
+        Ok(()) => {}
+        Err(ReadError::Frame(error)) => link.malformed(&error),
+        Err(ReadError::Ended) => link.malformed(&FrameError::Malformed("lane stream that ended")),
+    }
+}
+
+async fn accept_questions<H: Handler>(context: Context<H>, link: Arc<Link>) {
+    let spawn = Spawn { link: link.clone(), tracker: context.tracker.clone() };
+    while let Ok((send, recv)) = link.connection.accept_bi().await {
+        spawn.task(serve_question(context.clone(), link.clone(), send, recv));
+    }
+}
+
+async fn serve_question<H: Handler>(context: Context<H>, link: Arc<Link>, send: SendStream, recv: RecvStream) {
+    let answer = match request::receive(recv).await {
+        Some((Kind::Request, body)) => {
+            let (answer, answered) = oneshot::channel();
+            if !link.is_up() {
+                return;
+            }
+            let responder = Responder { answer };
+            context.handler.handle(Event::Request { from: link.peer.node, body, responder });
+            answered.await.ok()
+        }
+        Some((Kind::PushPull, body)) => {
+            let (answer, answered) = oneshot::channel();
+            let question = Input::Roster { body, answer: Some(answer) };
+            if context.inputs.send(question).await.is_err() {
+                return;
+            }
+            answered.await.ok()
+        }
+        Some(_) | None => None,
+    };
+    request::respond(send, answer).await;
+}
+
+async fn serve_asks(tracker: TaskTracker, link: Arc<Link>, mut waiting: mpsc::Receiver<Ask>) {
+    while let Some(ask) = waiting.recv().await {
+        tracker.spawn(request::ask(link.connection.clone(), ask));
+    }
+}
+
+async fn read_datagrams(inputs: mpsc::Sender<Input>, link: Arc<Link>) {
+    while let Ok(packet) = link.connection.read_datagram().await {
+        offer(&inputs, packet);
+    }
+}
+
+/// Gossip that finds the driver busy is dropped, as the network might have done.
+fn offer(inputs: &mpsc::Sender<Input>, packet: Bytes) {
+    let _ = inputs.try_send(Input::Packet(packet));
+}
+
+/// Exchanges rosters with the peer and brings the answer to the driver.
+pub(crate) async fn push_pull(inputs: mpsc::Sender<Input>, link: Arc<Link>, roster: Bytes, limit: Duration) {
+    if let Some(body) = request::push_pull(link.connection.clone(), roster, limit).await {
+        // The driver may be gone already.
+        let _ = inputs.send(Input::Roster { body, answer: None }).await;
+    }
+}
+
+const _: () = assert!(MAX_HELLO <= MAX_FRAME && LANES <= 8);
+
+/// The peer's ordinal and process, for logs and events.
+impl Link {
+    pub(crate) fn node(&self) -> NodeId {
+        self.peer.node
+    }
+}

@@ -1,0 +1,199 @@
+//! Real meshes in threads for integration tests: each with its own runtime, as in production, and a record of its events.
+//!
+//! Invariants: every wait has a deadline and says what it waited for; dropping a node stops it and waits for its thread.
+
+// Each test binary uses its own part of this.
+#![allow(dead_code)]
+
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::SeqCst},
+        mpsc,
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use mesh::{ClusterKey, Config, Event, Handler, Mesh, NodeId, Responder, RunError, bind};
+use tokio_util::sync::CancellationToken;
+
+/// What a node's handler saw.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Members of each view.
+    pub views: Vec<Vec<u16>>,
+    /// `(node, generation, up)` in order.
+    pub links: Vec<(u16, u64, bool)>,
+    /// Frames per sender and lane, in order.
+    pub frames: BTreeMap<(u16, u8), Vec<Bytes>>,
+    /// Frames that came while no link to their sender was up.
+    pub stray: usize,
+    /// Requests that are never answered.
+    pub kept: Vec<Responder>,
+}
+
+/// The handler: records, answers `echo…` requests, keeps `keep…` ones, drops others, and is ready unless it is held.
+#[derive(Clone, Default)]
+pub struct Recorder {
+    pub seen: Arc<Mutex<Seen>>,
+    /// Not ready for frames.
+    pub held: Arc<AtomicBool>,
+    /// Blocks the whole mesh thread at the next readiness question, as a stopped process would.
+    pub frozen: Arc<AtomicBool>,
+}
+
+impl Handler for Recorder {
+    fn handle(&self, event: Event) {
+        let mut seen = self.seen.lock().unwrap();
+        match event {
+            Event::View(view) => seen.views.push(view.members.iter().map(|member| member.node.0).collect()),
+            Event::LinkUp { node, generation } => seen.links.push((node.0, generation, true)),
+            Event::LinkDown { node, generation, .. } => seen.links.push((node.0, generation, false)),
+            Event::Frame { from, lane, frame } => {
+                let up = seen.links.iter().rev().find(|(node, ..)| *node == from.0).is_some_and(|(_, _, up)| *up);
+                seen.stray += usize::from(!up);
+                seen.frames.entry((from.0, lane)).or_default().push(frame);
+            }
+            Event::Request { body, responder, .. } => {
+                if body.starts_with(b"echo") {
+                    responder.answer(body);
+                } else if body.starts_with(b"large") {
+                    responder.answer(Bytes::from(vec![7; mesh::MAX_ANSWER]));
+                } else if body.starts_with(b"keep") {
+                    seen.kept.push(responder);
+                }
+            }
+        }
+    }
+
+    fn ready(&self, _lane: u8) -> impl Future<Output = ()> + Send {
+        let (held, frozen) = (self.held.clone(), self.frozen.clone());
+        async move {
+            while frozen.load(SeqCst) {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            while held.load(SeqCst) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+    }
+}
+
+/// One running mesh.
+pub struct Node {
+    pub mesh: Mesh,
+    pub recorder: Recorder,
+    pub addr: SocketAddr,
+    stop: CancellationToken,
+    thread: Option<JoinHandle<Result<(), RunError>>>,
+}
+
+/// The key of the tests' clusters.
+pub fn key() -> ClusterKey {
+    ClusterKey::from_bytes(b"a cluster key for tests, 32 bytes or more").unwrap()
+}
+
+/// A configuration on a free port of loopback.
+pub fn config(node: u16, generation: u64, seeds: &[SocketAddr]) -> Config {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let seeds = seeds.iter().map(ToString::to_string).collect();
+    Config { seeds, ..Config::new(NodeId(node), format!("gw-{node}"), generation, key(), listen) }
+}
+
+impl Node {
+    /// Starts a mesh in a thread of its own.
+    pub fn start(config: Config) -> Node {
+        let (stop, recorder) = (CancellationToken::new(), Recorder::default());
+        let (sender, receiver) = mpsc::channel();
+        let (stopping, handler) = (stop.clone(), recorder.clone());
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async move {
+                let driver = bind(config).unwrap();
+                sender.send(driver.handle()).unwrap();
+                driver.run(handler, stopping).await
+            })
+        });
+        let mesh = receiver.recv().unwrap();
+        Node { addr: mesh.address(), mesh, recorder, stop, thread: Some(thread) }
+    }
+
+    /// A node of a cluster with these seeds.
+    pub fn join(node: u16, generation: u64, seeds: &[SocketAddr]) -> Node {
+        Node::start(config(node, generation, seeds))
+    }
+
+    /// The nodes of its present view.
+    pub fn members(&self) -> Vec<u16> {
+        self.mesh.view().members.iter().map(|member| member.node.0).collect()
+    }
+
+    /// Links that came up and went down so far.
+    pub fn links(&self) -> Vec<(u16, u64, bool)> {
+        self.recorder.seen.lock().unwrap().links.clone()
+    }
+
+    /// Whether the last word about that node is that it is linked with this generation.
+    pub fn linked(&self, node: u16, generation: u64) -> bool {
+        self.links().iter().rev().find(|(peer, ..)| *peer == node) == Some(&(node, generation, true))
+    }
+
+    /// How many frames came from that node in that lane.
+    pub fn received(&self, from: u16, lane: u8) -> usize {
+        self.recorder.seen.lock().unwrap().frames.get(&(from, lane)).map_or(0, Vec::len)
+    }
+
+    /// Waits for the driver to end by itself.
+    pub fn ended(&mut self, within: Duration) -> Result<(), RunError> {
+        let thread = self.thread.take().unwrap();
+        wait("the driver to end", within, || thread.is_finished());
+        thread.join().unwrap()
+    }
+
+    /// Stops it as a process end by SIGTERM would, without leaving the cluster first.
+    pub fn stop(mut self) -> Recorder {
+        self.stop.cancel();
+        self.thread.take().unwrap().join().unwrap().unwrap();
+        self.recorder.clone()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Waits until `done`, and returns how long it took.
+pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < within, "waited {within:?} for {what}");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    start.elapsed()
+}
+
+/// Three nodes that see each other and are linked; how long that took.
+pub fn three() -> ([Node; 3], Duration) {
+    let start = Instant::now();
+    let first = Node::join(0, 1, &[]);
+    let seeds = [first.addr];
+    let nodes = [first, Node::join(1, 1, &seeds), Node::join(2, 1, &seeds)];
+    wait("three nodes to form a cluster", Duration::from_secs(3), || {
+        nodes.iter().all(|node| node.members() == [0, 1, 2] && node.mesh.links().iter().all(is_up))
+    });
+    (nodes, start.elapsed())
+}
+
+/// Whether frames can be sent over this link.
+pub fn is_up(link: &mesh::LinkInfo) -> bool {
+    link.state == mesh::LinkState::Up
+}
