@@ -160,7 +160,7 @@ label! {
 label! {
     /// Direction of a frame.
     Direction as "direction" {
-        Received = "received", "From another node.";
-        Sent = "sent", "To another node.";
+        In = "received", "From another node.";
+        Out = "sent", "To another node.";
     }
 }
