@@ -1,10 +1,13 @@
 // What is served over plain HTTP: the client bundle, cross-origin answers, health, metrics, the cluster's state.
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import { test } from "node:test";
+import { gunzipSync } from "node:zlib";
 import { connect, freshRoom, join } from "./lib/client.mjs";
-import { onClusters, onOneAndThree } from "./lib/suite.mjs";
 import { fetchRaw } from "./lib/raw.mjs";
+import { onClusters, onOneAndThree } from "./lib/suite.mjs";
+import { until } from "./lib/wait.mjs";
 
 onClusters([1], "the client bundle", (nodes) => {
   const bundle = () => `${nodes()[0].url}/socket.io/socket.io.js`;
@@ -32,7 +35,6 @@ onClusters([1], "the client bundle", (nodes) => {
     assert.equal(packed.headers["content-encoding"], "gzip");
     assert.match(packed.headers.vary ?? "", /accept-encoding/i);
     assert.ok(packed.body.length < plain.body.length / 2, `${packed.body.length} of ${plain.body.length}`);
-    const { gunzipSync } = await import("node:zlib");
     assert.deepEqual(gunzipSync(packed.body), plain.body);
   });
 
@@ -103,11 +105,19 @@ onOneAndThree("the admin port", (nodes, size) => {
     await join(member, room);
     const before = await node.metric("starling_deliveries_total");
     await sender.timeout(5_000).emitWithAck("room:publish", { room, event: "m", args: [1] });
-    const { until } = await import("./lib/wait.mjs");
     const counted = async () => (await node.metric("starling_deliveries_total")) - before === 1;
     await until(counted, 5_000, () => "one delivery to be counted");
     assert.ok((await node.metric("starling_connections")) >= 2);
-    assert.ok((await node.metric("starling_process_resident_memory_bytes")) > 1e6);
+    assert.ok((await node.metric("process_resident_memory_bytes")) > 1e6);
+  });
+
+  test("serves only metrics that the reference explains", async () => {
+    const text = await (await fetch(`${nodes()[0].admin}/metrics`)).text();
+    const served = [...text.matchAll(/^([a-z_]+)(?:\{.*\})? \S+$/gm)].map(([, name]) => name);
+    assert.ok(served.length > 40, `${served.length} samples`);
+    const page = readFileSync(new URL("../../docs/reference/metrics.md", import.meta.url), "utf8");
+    const unexplained = [...new Set(served)].filter((name) => !page.includes(`\`${name}\``));
+    assert.deepEqual(unexplained, []);
   });
 
   test("does not serve what it does not have", async () => {
