@@ -56,7 +56,7 @@ async function load(nodes) {
   const guest = nodes.find((node) => node !== owner);
   const seconds = Number(values.seconds);
   const args = ["run", "broadcast", "--room", room, "--members", values.members, "--publishers", "3"];
-  args.push("--rate", values.rate, "--duration", `${seconds}s`, "--expect", "lost==0", "--expect", "duplicated==0");
+  args.push("--rate", values.rate, "--duration", `${seconds}s`, "--expect", "lost==0", "--expect", "duplicated==0", "--expect", "orders==1");
   args.push(...nodes.flatMap((node) => ["--target", node.url, "--server-pid", String(node.pid)]));
   console.log(`loadtest ${args.join(" ")}`);
   const child = spawn(process.env.LOADTEST_BIN, args, { stdio: ["ignore", "inherit", "inherit"] });
