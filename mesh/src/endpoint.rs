@@ -46,12 +46,12 @@ pub(crate) fn bind(config: &Config) -> Result<Bound, BindError> {
     let receive_buffer = socket.recv_buffer_size().map_err(failed)?;
     let send_buffer = socket.send_buffer_size().map_err(failed)?;
     let crypto = tls::crypto(&config.key, config.node)?;
-    let transport = Arc::new(transport(&config.timings, config.segmentation_offload));
+    let (timings, offload) = (&config.timings, config.segmentation_offload);
 
     let mut server = ServerConfig::with_crypto(crypto.server);
-    server.transport_config(transport.clone()).migration(false).max_incoming(2 * HALF_OPEN);
+    server.transport_config(Arc::new(transport(timings, offload))).migration(false).max_incoming(2 * HALF_OPEN);
     let mut client = ClientConfig::new(crypto.client);
-    client.transport_config(Arc::new(dialling(&config.timings, config.segmentation_offload)));
+    client.transport_config(Arc::new(dialling(timings, offload)));
 
     let runtime = Arc::new(TokioRuntime);
     let mut endpoint =

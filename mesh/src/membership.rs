@@ -137,6 +137,9 @@ impl Membership {
 
     /// A gossip packet came in. `Err` says it was not understood; nothing changed then.
     pub(crate) fn handle_packet(&mut self, packet: &[u8], now: Instant) -> Result<(), foca::Error> {
+        if self.left {
+            return Ok(());
+        }
         let result = self.foca.handle_data(packet, &mut self.effects);
         self.absorb(now);
         result
@@ -227,6 +230,10 @@ impl Membership {
     }
 
     fn apply(&mut self, members: Vec<Member<Identity>>, now: Instant) {
+        // Hearing that we are down, foca would introduce us anew; having left, that is what we want to hear.
+        if self.left {
+            return;
+        }
         log_error(self.foca.apply_many(members.into_iter(), true, &mut self.effects));
         self.absorb(now);
     }

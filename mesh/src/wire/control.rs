@@ -283,10 +283,10 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_a_decoder_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let bytes = Bytes::from(bytes);
+            let mut bytes = Bytes::from(bytes);
             let _ = Hello::decode(bytes.clone());
             let _ = decode_roster(bytes.clone());
-            let _ = get_member(&mut bytes.clone());
+            let _ = get_member(&mut bytes);
         }
     }
 }

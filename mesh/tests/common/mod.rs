@@ -2,8 +2,12 @@
 //!
 //! Invariants: every wait has a deadline and says what it waited for; dropping a node stops it and waits for its thread.
 
-// Each test binary uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "helpers of tests fail the test; real time is what they wait for"
+)]
 
 use std::{
     collections::BTreeMap,
@@ -23,27 +27,27 @@ use tokio_util::sync::CancellationToken;
 
 /// What a node's handler saw.
 #[derive(Debug, Default)]
-pub struct Seen {
+pub(crate) struct Seen {
     /// Members of each view.
-    pub views: Vec<Vec<u16>>,
+    pub(crate) views: Vec<Vec<u16>>,
     /// `(node, generation, up)` in order.
-    pub links: Vec<(u16, u64, bool)>,
+    pub(crate) links: Vec<(u16, u64, bool)>,
     /// Frames per sender and lane, in order.
-    pub frames: BTreeMap<(u16, u8), Vec<Bytes>>,
+    pub(crate) frames: BTreeMap<(u16, u8), Vec<Bytes>>,
     /// Frames that came while no link to their sender was up.
-    pub stray: usize,
+    pub(crate) stray: usize,
     /// Requests that are never answered.
-    pub kept: Vec<Responder>,
+    pub(crate) kept: Vec<Responder>,
 }
 
 /// The handler: records, answers `echo…` requests, keeps `keep…` ones, drops others, and is ready unless it is held.
 #[derive(Clone, Default)]
-pub struct Recorder {
-    pub seen: Arc<Mutex<Seen>>,
+pub(crate) struct Recorder {
+    pub(crate) seen: Arc<Mutex<Seen>>,
     /// Not ready for frames.
-    pub held: Arc<AtomicBool>,
+    pub(crate) held: Arc<AtomicBool>,
     /// Blocks the whole mesh thread at the next readiness question, as a stopped process would.
-    pub frozen: Arc<AtomicBool>,
+    pub(crate) frozen: Arc<AtomicBool>,
 }
 
 impl Handler for Recorder {
@@ -84,21 +88,21 @@ impl Handler for Recorder {
 }
 
 /// One running mesh.
-pub struct Node {
-    pub mesh: Mesh,
-    pub recorder: Recorder,
-    pub addr: SocketAddr,
+pub(crate) struct Node {
+    pub(crate) mesh: Mesh,
+    pub(crate) recorder: Recorder,
+    pub(crate) addr: SocketAddr,
     stop: CancellationToken,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
 
 /// The key of the tests' clusters.
-pub fn key() -> ClusterKey {
+pub(crate) fn key() -> ClusterKey {
     ClusterKey::from_bytes(b"a cluster key for tests, 32 bytes or more").unwrap()
 }
 
 /// A configuration on a free port of loopback.
-pub fn config(node: u16, generation: u64, seeds: &[SocketAddr]) -> Config {
+pub(crate) fn config(node: u16, generation: u64, seeds: &[SocketAddr]) -> Config {
     let listen = "127.0.0.1:0".parse().unwrap();
     let seeds = seeds.iter().map(ToString::to_string).collect();
     Config { seeds, ..Config::new(NodeId(node), format!("gw-{node}"), generation, key(), listen) }
@@ -106,7 +110,7 @@ pub fn config(node: u16, generation: u64, seeds: &[SocketAddr]) -> Config {
 
 impl Node {
     /// Starts a mesh in a thread of its own.
-    pub fn start(config: Config) -> Node {
+    pub(crate) fn start(config: Config) -> Node {
         let (stop, recorder) = (CancellationToken::new(), Recorder::default());
         let (sender, receiver) = mpsc::channel();
         let (stopping, handler) = (stop.clone(), recorder.clone());
@@ -123,39 +127,39 @@ impl Node {
     }
 
     /// A node of a cluster with these seeds.
-    pub fn join(node: u16, generation: u64, seeds: &[SocketAddr]) -> Node {
+    pub(crate) fn join(node: u16, generation: u64, seeds: &[SocketAddr]) -> Node {
         Node::start(config(node, generation, seeds))
     }
 
     /// The nodes of its present view.
-    pub fn members(&self) -> Vec<u16> {
+    pub(crate) fn members(&self) -> Vec<u16> {
         self.mesh.view().members.iter().map(|member| member.node.0).collect()
     }
 
     /// Links that came up and went down so far.
-    pub fn links(&self) -> Vec<(u16, u64, bool)> {
+    pub(crate) fn links(&self) -> Vec<(u16, u64, bool)> {
         self.recorder.seen.lock().unwrap().links.clone()
     }
 
     /// Whether the last word about that node is that it is linked with this generation.
-    pub fn linked(&self, node: u16, generation: u64) -> bool {
+    pub(crate) fn linked(&self, node: u16, generation: u64) -> bool {
         self.links().iter().rev().find(|(peer, ..)| *peer == node) == Some(&(node, generation, true))
     }
 
     /// How many frames came from that node in that lane.
-    pub fn received(&self, from: u16, lane: u8) -> usize {
+    pub(crate) fn received(&self, from: u16, lane: u8) -> usize {
         self.recorder.seen.lock().unwrap().frames.get(&(from, lane)).map_or(0, Vec::len)
     }
 
     /// Waits for the driver to end by itself.
-    pub fn ended(&mut self, within: Duration) -> Result<(), RunError> {
+    pub(crate) fn ended(&mut self, within: Duration) -> Result<(), RunError> {
         let thread = self.thread.take().unwrap();
         wait("the driver to end", within, || thread.is_finished());
         thread.join().unwrap()
     }
 
     /// Stops it as a process end by SIGTERM would, without leaving the cluster first.
-    pub fn stop(mut self) -> Recorder {
+    pub(crate) fn stop(mut self) -> Recorder {
         self.stop.cancel();
         self.thread.take().unwrap().join().unwrap().unwrap();
         self.recorder.clone()
@@ -172,7 +176,7 @@ impl Drop for Node {
 }
 
 /// Waits until `done`, and returns how long it took.
-pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) -> Duration {
+pub(crate) fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < within, "waited {within:?} for {what}");
@@ -182,7 +186,7 @@ pub fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool) -> Dur
 }
 
 /// Three nodes that see each other and are linked; how long that took.
-pub fn three() -> ([Node; 3], Duration) {
+pub(crate) fn three() -> ([Node; 3], Duration) {
     let start = Instant::now();
     let first = Node::join(0, 1, &[]);
     let seeds = [first.addr];
@@ -194,6 +198,6 @@ pub fn three() -> ([Node; 3], Duration) {
 }
 
 /// Whether frames can be sent over this link.
-pub fn is_up(link: &mesh::LinkInfo) -> bool {
+pub(crate) fn is_up(link: &mesh::LinkInfo) -> bool {
     link.state == mesh::LinkState::Up
 }
