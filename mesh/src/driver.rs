@@ -22,8 +22,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::state::State;
 use crate::{
     BindError, Config, Handler, Mesh, NodeId, RunError, clock,
+    close::Failure,
     endpoint::{self, Bound},
-    greeting::{self, Failure, Greeted},
+    greeting::{self, Greeted},
     handle::{Counters, Shared, count},
     link::{Context, Link},
     membership::{Identity, Membership},

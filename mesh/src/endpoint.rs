@@ -12,8 +12,9 @@ use crate::{BindError, Config, Timings, tls};
 
 /// Buffer asked for in each direction of the socket.
 const SOCKET_BUFFER: usize = 8 << 20;
-/// Bytes one stream may have in flight towards us.
-const STREAM_WINDOW: u32 = 1 << 20;
+/// Bytes one stream may have in flight towards us: the four lanes together leave half of the connection's window to
+/// questions and gossip, which therefore still pass when the receiver holds every lane.
+const STREAM_WINDOW: u32 = 512 << 10;
 /// Bytes one peer may have in flight towards us.
 const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Bytes we keep for one peer until it acknowledged them.

@@ -6,14 +6,15 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use quinn::{Connection, ConnectionError, Endpoint, Incoming, RecvStream, SendStream, VarInt};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
 use tokio::time::timeout;
 
 use crate::{
     NodeId,
+    close::{CloseCode, Failure, FailureKind, close},
     lane::fill,
     membership::Identity,
-    peers::{CloseCode, objection},
+    peers::objection,
     tls,
     wire::{
         control::{Hello, MAX_HELLO},
@@ -40,72 +41,6 @@ pub(crate) struct Control {
     pub(crate) decoder: Decoder,
 }
 
-/// Why a connection came to nothing.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    /// For the log.
-    pub(crate) reason: String,
-    /// The peer knows a later process of our node, or is one.
-    pub(crate) superseded: bool,
-    /// We reached ourselves.
-    pub(crate) ourselves: bool,
-}
-
-impl Failure {
-    fn new(reason: impl std::fmt::Display) -> Failure {
-        Failure { reason: reason.to_string(), superseded: false, ourselves: false }
-    }
-}
-
-impl From<ConnectionError> for Failure {
-    fn from(error: ConnectionError) -> Failure {
-        Failure { reason: describe(&error), superseded: says_superseded(&error), ourselves: says_ourselves(&error) }
-    }
-}
-
-/// Whether the peer closed because a later process of our node exists.
-pub(crate) fn says_superseded(error: &ConnectionError) -> bool {
-    says(error, CloseCode::Superseded) || says(error, CloseCode::Replaced)
-}
-
-fn says_ourselves(error: &ConnectionError) -> bool {
-    says(error, CloseCode::Ourselves)
-}
-
-fn says(error: &ConnectionError, code: CloseCode) -> bool {
-    match error {
-        ConnectionError::ApplicationClosed(close) => close.error_code == VarInt::from_u32(code.code()),
-        ConnectionError::VersionMismatch
-        | ConnectionError::TransportError(_)
-        | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::Reset
-        | ConnectionError::TimedOut
-        | ConnectionError::LocallyClosed
-        | ConnectionError::CidsExhausted => false,
-    }
-}
-
-/// A close in words.
-pub(crate) fn describe(error: &ConnectionError) -> String {
-    match error {
-        ConnectionError::ApplicationClosed(close) => {
-            format!("closed by peer: {}", String::from_utf8_lossy(&close.reason))
-        }
-        ConnectionError::VersionMismatch
-        | ConnectionError::TransportError(_)
-        | ConnectionError::ConnectionClosed(_)
-        | ConnectionError::Reset
-        | ConnectionError::TimedOut
-        | ConnectionError::LocallyClosed
-        | ConnectionError::CidsExhausted => error.to_string(),
-    }
-}
-
-/// Closes a connection with a code of ours.
-pub(crate) fn close(connection: &Connection, code: CloseCode, reason: &str) {
-    connection.close(VarInt::from_u32(code.code()), reason.as_bytes());
-}
-
 /// Dials an address and greets. `node` is whom we mean to reach; a seed may be anyone.
 pub(crate) async fn dial(
     endpoint: Endpoint,
@@ -115,16 +50,20 @@ pub(crate) async fn dial(
     limit: Duration,
 ) -> Result<Greeted, Failure> {
     let name = node.map_or_else(|| tls::ANY_NODE.to_owned(), tls::name_of);
-    let connecting = endpoint.connect(addr, &name).map_err(Failure::new)?;
-    let connection = timeout(limit, connecting).await.map_err(|_| Failure::new("no answer"))??;
+    let connecting = endpoint.connect(addr, &name).map_err(|error| Failure::new(FailureKind::Silent, error))?;
+    let connection = timeout(limit, connecting).await.map_err(|_| silent("no answer"))??;
     greet(connection, node, me, true, limit).await
 }
 
 /// Accepts a connection and greets.
 pub(crate) async fn accept(incoming: Incoming, me: Identity, limit: Duration) -> Result<Greeted, Failure> {
     let connecting = incoming.accept()?;
-    let connection = timeout(limit, connecting).await.map_err(|_| Failure::new("handshake took too long"))??;
+    let connection = timeout(limit, connecting).await.map_err(|_| silent("handshake took too long"))??;
     greet(connection, None, me, false, limit).await
+}
+
+fn silent(reason: &str) -> Failure {
+    Failure::new(FailureKind::Silent, reason)
 }
 
 async fn greet(
@@ -140,16 +79,15 @@ async fn greet(
         Ok(Err(Refusal::Lost)) => Err(connection.closed().await.into()),
         Ok(Err(Refusal::Ours(code, reason))) => {
             close(&connection, code, &reason);
-            let ourselves = code == CloseCode::Ourselves;
-            Err(Failure { ourselves, ..Failure::new(format!("{code:?}: {reason}")) })
+            Err(Failure::ours(code, &reason))
         }
         Ok(Err(Refusal::LaterProcess)) => {
             close(&connection, CloseCode::Ourselves, "an earlier process of the same node");
-            Err(Failure { superseded: true, ..Failure::new("a later process of our node") })
+            Err(Failure::new(FailureKind::Superseded, "reached a later process of our node"))
         }
         Err(_) => {
             close(&connection, CloseCode::Malformed, "greeting took too long");
-            Err(Failure::new("greeting took too long"))
+            Err(Failure::new(FailureKind::Refused, "greeting took too long"))
         }
     }
 }

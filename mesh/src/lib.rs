@@ -12,6 +12,7 @@ pub mod slot;
 pub mod wire;
 
 mod clock;
+mod close;
 mod config;
 mod driver;
 mod endpoint;

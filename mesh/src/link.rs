@@ -18,11 +18,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     Event, Handler, LANES, NodeId, RequestError, Responder, SendError,
+    close::{CloseCode, close},
     driver::Input,
-    greeting::{Control, Greeted, close},
+    greeting::{Control, Greeted},
     lane::{self, Lane, MAX_FRAME, ReadError, fill},
     membership::{Identity, MAX_PACKET},
-    peers::CloseCode,
     request::{self, Ask},
     wire::{
         control::MAX_HELLO,

@@ -11,35 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{NodeId, Timings, rng::SplitMix, wire::control::Hello};
-
-/// Codes connections are closed with. Never renumbered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CloseCode {
-    /// The node leaves or its mesh stops.
-    Leaving = 1,
-    /// A later process of the same node took the place of this one.
-    Replaced = 2,
-    /// There is a better connection between the two already.
-    Duplicate = 3,
-    /// A later process of the dialling node is known: that one must stop.
-    Superseded = 4,
-    /// Slots, lanes or protocol do not fit.
-    Incompatible = 5,
-    /// What came is no protocol of ours.
-    Malformed = 6,
-    /// The certificate names another node than the hello.
-    WrongIdentity = 7,
-    /// We dialled ourselves.
-    Ourselves = 8,
-}
-
-impl CloseCode {
-    /// As QUIC carries it.
-    pub(crate) fn code(self) -> u32 {
-        self as u32
-    }
-}
+use crate::{NodeId, Timings, close::CloseCode, rng::SplitMix, wire::control::Hello};
 
 /// What the lower ordinal does with a connection that finished its greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

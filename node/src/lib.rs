@@ -1,7 +1,33 @@
-//! node
+//! A Starling node: the gateway that Socket.IO clients connect to, and that forms a cluster with its like.
+//!
+//! How to read it, in one sitting: `gateway` (what a shard does: join, leave, publish, read history) → `gateway/fanout`
+//! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` (the loop around it) → `server` and
+//! `transport` (how clients get in) → `peers` (what other nodes say) → `app` (start and stop).
+//!
+//! Invariants:
+//! - threads share nothing but `Context`; they exchange messages (`message`, `mailbox`);
+//! - one shard owns a connection, its memberships and the slots `slot % shards == shard`; nothing of it is locked;
+//! - protocol, mesh and persistence do not know each other: this crate composes them.
 
 pub mod api;
+pub mod app;
 pub mod assets;
 pub mod cli;
 pub mod config;
 pub mod metrics;
+
+mod clock;
+mod cluster;
+mod connection;
+mod context;
+mod envelope;
+mod gateway;
+mod mailbox;
+mod message;
+mod outbox;
+mod peers;
+mod room;
+mod server;
+mod shard;
+mod tally;
+mod transport;

@@ -11,17 +11,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use quinn::{Endpoint, VarInt};
+use quinn::Endpoint;
 use tokio::sync::oneshot;
 
 use super::{Input, Target, dial};
 use crate::{
     Config, Event, Handler, NodeId, RunError,
-    greeting::{Failure, Greeted, close, describe, says_superseded},
+    close::{CloseCode, Failure, FailureKind, close},
+    greeting::Greeted,
     handle::{Shared, count},
     link::{self, Context, Link},
     membership::{Identity, Membership, Output, RENEWAL_WINDOW},
-    peers::{CloseCode, Peers, Verdict, judge},
+    peers::{Peers, Verdict, judge},
     rng::SplitMix,
     seeds::{self, Schedule},
 };
@@ -128,10 +129,9 @@ impl<H: Handler> State<H> {
             Input::Greeted { greeted, target } => self.handle_greeted(*greeted, target, now),
             Input::Failed { failure, target } => return self.handle_failed(&failure, target, now),
             Input::Closed { link, error } => {
-                if says_superseded(&error) {
-                    return Err(RunError::Superseded { node: self.config.node });
-                }
-                self.handle_closed(&link, &describe(&error), now);
+                let failure = Failure::from(error);
+                self.handle_closed(&link, &failure.reason, now);
+                return self.survives(&failure);
             }
             Input::Packet(packet) => {
                 count(&self.shared.counters.gossip_received);
@@ -157,7 +157,7 @@ impl<H: Handler> State<H> {
             self.tell_down(&link, reason.to_owned());
         }
         if reason == "stopping" {
-            self.endpoint.close(VarInt::from_u32(CloseCode::Leaving.code()), reason.as_bytes());
+            self.endpoint.close(CloseCode::Leaving.code(), reason.as_bytes());
         }
         for done in self.leaving.iter_mut().flat_map(|leaving| leaving.waiting.drain(..)) {
             // Whoever asked may have stopped waiting.
@@ -169,12 +169,7 @@ impl<H: Handler> State<H> {
         match output {
             Output::Send { to, packet } => self.gossip(&to, packet, now),
             Output::PushPull { with } => self.push_pull(with),
-            Output::Changed => {
-                for member in self.membership.peers() {
-                    let (peer, alive) = (member.id(), member.state() != foca::State::Down);
-                    self.peers.handle_member(peer.node, peer.generation, peer.addr, alive, now);
-                }
-            }
+            Output::Changed => self.handle_members(now),
             Output::View(view) => {
                 count(&self.shared.counters.views);
                 tracing::info!(version = view.version, members = ?owners(&view.members), "cluster view");
@@ -187,6 +182,21 @@ impl<H: Handler> State<H> {
             }
         }
         Ok(())
+    }
+
+    /// Follows what gossip knows: whom to dial, and which links lead to a process that is no more.
+    fn handle_members(&mut self, now: Instant) {
+        let mut outdated = Vec::new();
+        for member in self.membership.peers() {
+            let (peer, alive) = (member.id(), member.state() != foca::State::Down);
+            let link = self.links.get(&peer.node).filter(|link| link.peer.generation < peer.generation);
+            outdated.extend(link.cloned());
+            self.peers.handle_member(peer.node, peer.generation, peer.addr, alive, now);
+        }
+        for link in outdated {
+            close(&link.connection, CloseCode::Replaced, "replaced by a later process");
+            self.handle_closed(&link, "replaced by a later process", now);
+        }
     }
 
     fn gossip(&mut self, to: &Identity, packet: Bytes, now: Instant) {
@@ -223,7 +233,12 @@ impl<H: Handler> State<H> {
             self.seeds.dialling.remove(&target.addr);
         }
         let you = greeted.hello.you;
-        let (connection, peer, control) = link::split(greeted);
+        let (connection, mut peer, control) = link::split(greeted);
+        let remote = connection.remote_address().ip();
+        if peer.addr.ip().is_loopback() && !remote.is_loopback() {
+            // It does not know yet where others see it; we do.
+            peer.addr.set_ip(remote);
+        }
         let lower = self.config.node < peer.node;
         let linked = self.links.get(&peer.node).map(|link| link.peer.generation);
         let known = self.membership.peers().find(|member| member.id().node == peer.node);
@@ -258,26 +273,26 @@ impl<H: Handler> State<H> {
     }
 
     fn handle_failed(&mut self, failure: &Failure, target: Option<Target>, now: Instant) -> Result<(), RunError> {
-        let Some(target) = target else {
-            count(&self.shared.counters.accepts_failed);
-            tracing::info!(reason = failure.reason, "a connection was not accepted");
-            return self.survives(failure);
-        };
-        count(&self.shared.counters.dials_failed);
-        self.seeds.dialling.remove(&target.addr);
-        if failure.ourselves {
-            self.seeds.ourselves.insert(target.addr);
-            return self.survives(failure);
-        }
-        tracing::info!(addr = %target.addr, reason = failure.reason, "dialling failed");
-        if let Some(node) = target.node {
-            self.peers.handle_dial_failed(node, now);
+        let counters = &self.shared.counters;
+        count(if target.is_some() { &counters.dials_failed } else { &counters.accepts_failed });
+        log_failure(failure, target);
+        if let Some(target) = target {
+            self.seeds.dialling.remove(&target.addr);
+            if failure.kind == FailureKind::Ourselves {
+                self.seeds.ourselves.insert(target.addr);
+            }
+            if let Some(node) = target.node {
+                self.peers.handle_dial_failed(node, now);
+            }
         }
         self.survives(failure)
     }
 
     fn survives(&self, failure: &Failure) -> Result<(), RunError> {
-        if failure.superseded { Err(RunError::Superseded { node: self.config.node }) } else { Ok(()) }
+        if failure.kind == FailureKind::Superseded {
+            return Err(RunError::Superseded { node: self.config.node });
+        }
+        Ok(())
     }
 
     fn handle_closed(&mut self, link: &Arc<Link>, reason: &str, now: Instant) {
@@ -356,6 +371,21 @@ impl<H: Handler> State<H> {
 
     fn publish_links(&self) {
         self.shared.links.store(Arc::new(self.links.clone()));
+    }
+}
+
+/// What an operator must see is a warning; strangers who knock are not, or they could fill the log.
+fn log_failure(failure: &Failure, target: Option<Target>) {
+    let (reason, addr) = (&failure.reason, target.map(|target| target.addr));
+    match (failure.kind, addr) {
+        (FailureKind::Handshake, Some(addr)) => {
+            tracing::warn!(%addr, reason, "dialled something that does not share our cluster key");
+        }
+        (FailureKind::Refused, _) => tracing::warn!(?addr, reason, "a node of this cluster does not fit"),
+        (FailureKind::Superseded, _) => tracing::error!(?addr, reason, "this node was started again elsewhere"),
+        (FailureKind::Handshake | FailureKind::Silent | FailureKind::Duplicate | FailureKind::Ourselves, _) => {
+            tracing::debug!(?addr, reason, "a connection came to nothing");
+        }
     }
 }
 

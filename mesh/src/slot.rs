@@ -1,0 +1,389 @@
+//! The slots one shard of one node takes part in: order, interest, late joins and their history, as a value.
+//!
+//! A slot is owned by one node; there it gets its order (`owner`). Every other node that has members in one of its rooms
+//! follows it (`follower`). This value is both, for all slots with `slot % shards == shard`; the shard's driver feeds it
+//! and performs its outputs in order.
+//!
+//! Invariants:
+//! - outputs are performed in the order they are polled: a local shard that gets `Answer::Joined` before a `Deliver` is a
+//!   member from exactly that point, so history and live frames meet without a gap and without a repeat;
+//! - a frame is appended before it is read back, and released only by the slot's owner;
+//! - R = 1 in this version: an owner releases at once and a slot that changes hands starts a new lineage, which every
+//!   live member is told (`Output::Gap`). The frame and the term already carry what two copies need (`semantics.md` 3).
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::{
+    LANES, NodeId, SLOTS, Table,
+    room::RoomKey,
+    wire::message::{Frame, Refusal},
+};
+
+mod dedupe;
+mod follow;
+mod follower;
+mod history;
+mod log;
+mod owner;
+mod publish;
+mod reading;
+mod roles;
+#[cfg(test)]
+mod tests;
+mod tick;
+
+use follower::Follower;
+pub use history::{Found, History, Want};
+use owner::Owner;
+pub use owner::Resume;
+use reading::Reading;
+
+/// Sizes and times of a shard's slots. Every one is a setting or a constant of `mesh.md` 6.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Newest frames of a room that history shows.
+    pub history_size: u32,
+    /// Age beyond which history shows nothing.
+    pub history_ttl: Duration,
+    /// Frames of a room kept in memory.
+    pub log_items: usize,
+    /// Payload bytes of a room kept in memory.
+    pub log_bytes: usize,
+    /// How long a publish or a join waits for an owner that cannot be reached.
+    pub patience: Duration,
+    /// How long interest outlives the last member.
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            history_size: 1_000,
+            history_ttl: Duration::from_secs(600),
+            log_items: 50,
+            log_bytes: 64 * 1024,
+            patience: Duration::from_secs(5),
+            linger: Duration::from_secs(15),
+        }
+    }
+}
+
+impl Limits {
+    fn oldest_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(u64::try_from(self.history_ttl.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Memory keeps at most five minutes; the store has the rest.
+    fn log_oldest_ms(&self, now_ms: u64) -> u64 {
+        self.oldest_ms(now_ms).max(now_ms.saturating_sub(300_000))
+    }
+}
+
+/// Which slots these are and whose.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// This node.
+    pub node: NodeId,
+    /// Its generation.
+    pub generation: u64,
+    /// This shard.
+    pub shard: u8,
+    /// Shards of the node; slots with `slot % shards == shard` are here.
+    pub shards: u8,
+    /// Sizes and times.
+    pub limits: Limits,
+    /// Where new lineages start from; random per process.
+    pub seed: u64,
+    /// Slots that go on where a clean stop left them; empty unless the node is a cluster of its own.
+    pub resume: BTreeMap<u16, Resume>,
+    /// The highest `n` the store holds per slot: new lineages count on from there.
+    pub heads: BTreeMap<u16, u64>,
+}
+
+/// Who waits for an answer: a shard of this node, and its own name for the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// The asking shard.
+    pub shard: u8,
+    /// Its token.
+    pub token: u64,
+}
+
+/// The place a message got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// The slot's lineage.
+    pub lineage: u64,
+    /// The offset; 0 for a volatile message.
+    pub n: u64,
+}
+
+/// A message to publish, encoded once by its origin.
+#[derive(Clone, Debug)]
+pub struct Publish {
+    /// Where to.
+    pub room: RoomKey,
+    /// `wire::message::FLAG_*`.
+    pub flags: u16,
+    /// Idempotency key; empty = none.
+    pub id: ByteString,
+    /// The publisher's user; empty = anonymous.
+    pub from: ByteString,
+    /// Rooms and sockets left out.
+    pub except: Vec<ByteString>,
+    /// The bytes members receive.
+    pub payload: Bytes,
+}
+
+/// An answer to a shard.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To `handle_publish`.
+    Published(Result<Stamp, Refusal>),
+    /// To `handle_join`: from this output on the shard receives the room's frames.
+    Joined(Result<History, Refusal>),
+    /// To `handle_history`.
+    History(Result<History, Refusal>),
+}
+
+/// What the driver has to do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Hand the frame to the members on this shard of this node.
+    Deliver {
+        /// The shard.
+        shard: u8,
+        /// The frame.
+        frame: Arc<Frame>,
+    },
+    /// Tell the members on this shard that continuity was lost (`room:gap`).
+    Gap {
+        /// The shard.
+        shard: u8,
+        /// The room.
+        room: RoomKey,
+        /// Where it goes on.
+        stamp: Stamp,
+    },
+    /// Answer a shard.
+    Answer {
+        /// Whom.
+        ask: Ask,
+        /// What.
+        answer: Answer,
+    },
+    /// Give the bytes to the lane of the peer; `handle_send_failed` if it does not take them.
+    Send {
+        /// The peer.
+        to: NodeId,
+        /// `slot % LANES`.
+        lane: u8,
+        /// One application frame.
+        frame: Bytes,
+    },
+    /// Keep the frame.
+    Append {
+        /// The stamped frame.
+        frame: Arc<Frame>,
+        /// Its encoding.
+        bytes: Bytes,
+    },
+    /// Read from the store: the newest `count` frames with `after < n ≤ upto`; answer with `handle_read`.
+    Read {
+        /// Name of the question.
+        read: u64,
+        /// The room.
+        room: RoomKey,
+        /// Exclusive.
+        after: u64,
+        /// Inclusive.
+        upto: u64,
+        /// At most so many.
+        count: u32,
+    },
+    /// Ask the peer (`wire::message::Request`); answer with `handle_fetched`.
+    Fetch {
+        /// Name of the question.
+        read: u64,
+        /// The peer.
+        from: NodeId,
+        /// The encoded request.
+        request: Bytes,
+    },
+    /// Answer a peer's request.
+    Respond {
+        /// The driver's name for the request.
+        request: u64,
+        /// The encoded answer.
+        body: Bytes,
+    },
+}
+
+/// A set of this node's shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Shards(u64);
+
+impl Shards {
+    pub(crate) fn insert(&mut self, shard: u8) {
+        self.0 |= 1 << (shard & 63);
+    }
+
+    pub(crate) fn remove(&mut self, shard: u8) {
+        self.0 &= !(1 << (shard & 63));
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
+        (0..64).filter(move |shard| self.0 & (1 << shard) != 0)
+    }
+}
+
+/// A join that waits for the owner.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PendingJoin {
+    ask: Ask,
+    want: Want,
+    deadline: Instant,
+}
+
+#[derive(Debug)]
+enum Slot {
+    Owner(Owner),
+    Follower(Follower),
+}
+
+/// All slots of one shard of one node. See the module.
+#[derive(Debug)]
+pub struct Slots {
+    config: Config,
+    table: Option<Arc<Table>>,
+    links: BTreeSet<NodeId>,
+    slots: HashMap<u16, Slot>,
+    readings: HashMap<u64, Reading>,
+    next_read: u64,
+    next_oseq: u64,
+    lineages: u64,
+    /// Slots where something waits for an owner or a linger ends.
+    attention: BTreeSet<u16>,
+    /// Peers that must be told that frames for them were dropped.
+    resync: BTreeSet<NodeId>,
+    sweep_at: Option<Instant>,
+    sweep_turn: u16,
+    outputs: VecDeque<Output>,
+}
+
+impl Slots {
+    /// No slot is open yet; each opens when it is first used.
+    pub fn new(config: Config) -> Slots {
+        let lineages = config.seed;
+        Slots {
+            config,
+            table: None,
+            links: BTreeSet::new(),
+            slots: HashMap::new(),
+            readings: HashMap::new(),
+            next_read: 0,
+            next_oseq: 0,
+            lineages,
+            attention: BTreeSet::new(),
+            resync: BTreeSet::new(),
+            sweep_at: None,
+            sweep_turn: 0,
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Slots this shard owns by the current table.
+    pub fn owned(&self) -> usize {
+        (0..SLOTS)
+            .filter(|slot| slot % u16::from(self.config.shards) == u16::from(self.config.shard))
+            .filter(|slot| self.owner_of(*slot) == Some(self.config.node))
+            .count()
+    }
+
+    /// Rooms this shard asked other owners for.
+    pub fn followed_rooms(&self) -> usize {
+        let rooms = |slot: &Slot| match slot {
+            Slot::Owner(_) => 0,
+            Slot::Follower(follower) => follower.rooms.len(),
+        };
+        self.slots.values().map(rooms).sum()
+    }
+
+    /// What a clean stop writes down of each owned slot that was used; slots that were never opened keep theirs.
+    pub fn to_resume(&self) -> BTreeMap<u16, Resume> {
+        let mut resume = self.config.resume.clone();
+        for (number, slot) in &self.slots {
+            match slot {
+                Slot::Owner(owner) => resume.insert(*number, owner.to_resume()),
+                Slot::Follower(_) => resume.remove(number),
+            };
+        }
+        resume
+    }
+
+    /// Whether `poll_output` has something.
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    fn owner_of(&self, slot: u16) -> Option<NodeId> {
+        self.table.as_ref().map_or(Some(self.config.node), |table| table.owner(slot))
+    }
+
+    fn slot(&mut self, number: u16) -> &mut Slot {
+        if !self.slots.contains_key(&number) {
+            let owner = self.owner_of(number);
+            let slot = if owner == Some(self.config.node) {
+                Slot::Owner(self.open(number))
+            } else {
+                Slot::Follower(Follower::new(owner))
+            };
+            self.slots.insert(number, slot);
+        }
+        // The entry exists: it was inserted above.
+        self.slots.entry(number).or_insert_with(|| Slot::Follower(Follower::new(None)))
+    }
+
+    fn open(&mut self, number: u16) -> Owner {
+        match self.config.resume.remove(&number) {
+            Some(resume) => Owner::resume(resume),
+            None => {
+                let head = self.config.heads.get(&number).copied().unwrap_or(0);
+                Owner::new(self.mint_lineage(), head)
+            }
+        }
+    }
+
+    /// A lineage no other process mints: a random start, stepped by an odd constant (a full-period sequence).
+    fn mint_lineage(&mut self) -> u64 {
+        self.lineages = self.lineages.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.lineages.max(1)
+    }
+
+    fn send(&mut self, to: NodeId, slot: u16, frame: Bytes) {
+        if self.links.contains(&to) {
+            let lane = u8::try_from(slot % u16::from(LANES)).unwrap_or(0);
+            self.outputs.push_back(Output::Send { to, lane, frame });
+        }
+    }
+
+    fn answer(&mut self, ask: Ask, answer: Answer) {
+        self.outputs.push_back(Output::Answer { ask, answer });
+    }
+}

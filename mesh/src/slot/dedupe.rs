@@ -1,0 +1,110 @@
+//! Exactly once: what an owner remembers of publishes so that a resend or a repeated `id` is answered and not delivered.
+//!
+//! Invariants: per origin (node, shard) only rising `oseq` of the newest generation pass (`semantics.md` 3); an `id` is
+//! remembered for `ID_WINDOW` in its room, at most `IDS_MAX` per slot, the oldest going first.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, Instant},
+};
+
+use bytestring::ByteString;
+
+use super::Stamp;
+use crate::{NodeId, room::RoomKey, wire::message::Origin};
+
+/// How long a publisher's `id` is remembered.
+const ID_WINDOW: Duration = Duration::from_secs(120);
+/// Ids remembered per slot; beyond it the oldest is forgotten early.
+const IDS_MAX: usize = 16_384;
+/// Answers kept per origin shard for resends after a broken link: more than a lane can hold unacknowledged publishes.
+const RECENT_MAX: usize = 1_024;
+
+/// What an owner knows about a publish before stamping it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Never seen.
+    New,
+    /// Stamped before; this was its answer.
+    Answered(Stamp),
+    /// From a dead generation, or so old that its answer is forgotten: it must not be stamped again.
+    Stale,
+}
+
+#[derive(Debug, Default)]
+struct Mark {
+    generation: u64,
+    high: u64,
+    recent: VecDeque<(u64, Stamp)>,
+}
+
+/// High-water marks of a slot's remote origins.
+#[derive(Debug, Default)]
+pub(crate) struct Origins(HashMap<(NodeId, u8), Mark>);
+
+impl Origins {
+    /// Whether a publish of `origin` was stamped before.
+    pub(crate) fn seen(&self, origin: Origin) -> Seen {
+        let Some(mark) = self.0.get(&(origin.node, origin.shard)) else { return Seen::New };
+        if origin.generation < mark.generation {
+            return Seen::Stale;
+        }
+        if origin.generation > mark.generation || origin.oseq > mark.high {
+            return Seen::New;
+        }
+        match mark.recent.iter().find(|(oseq, _)| *oseq == origin.oseq) {
+            Some((_, stamp)) => Seen::Answered(*stamp),
+            None => Seen::Stale,
+        }
+    }
+
+    /// Remembers that `origin` was stamped.
+    pub(crate) fn record(&mut self, origin: Origin, stamp: Stamp) {
+        let mark = self.0.entry((origin.node, origin.shard)).or_default();
+        if origin.generation > mark.generation {
+            *mark = Mark { generation: origin.generation, ..Mark::default() };
+        }
+        mark.high = mark.high.max(origin.oseq);
+        mark.recent.push_back((origin.oseq, stamp));
+        if mark.recent.len() > RECENT_MAX {
+            mark.recent.pop_front();
+        }
+    }
+}
+
+/// The publishers' idempotency keys of a slot.
+#[derive(Debug, Default)]
+pub(crate) struct Ids {
+    stamps: HashMap<(RoomKey, ByteString), Stamp>,
+    order: VecDeque<(Instant, (RoomKey, ByteString))>,
+}
+
+impl Ids {
+    /// The first answer to `id` in `room`, if it was given within the window.
+    pub(crate) fn answer(&mut self, room: &RoomKey, id: &ByteString, now: Instant) -> Option<Stamp> {
+        self.expire(now);
+        self.stamps.get(&(room.clone(), id.clone())).copied()
+    }
+
+    /// Remembers the answer.
+    pub(crate) fn record(&mut self, room: &RoomKey, id: &ByteString, stamp: Stamp, now: Instant) {
+        let key = (room.clone(), id.clone());
+        self.stamps.insert(key.clone(), stamp);
+        self.order.push_back((now + ID_WINDOW, key));
+        if self.order.len() > IDS_MAX {
+            self.forget_oldest();
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self.order.front().is_some_and(|(until, _)| *until <= now) {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((_, key)) = self.order.pop_front() {
+            self.stamps.remove(&key);
+        }
+    }
+}

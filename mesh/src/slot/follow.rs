@@ -1,0 +1,254 @@
+//! Following: interest said to the owner, its stream checked frame by frame, and what is missing fetched.
+//!
+//! Invariants: the owner's `InterestAck` comes in the same lane as its frames, so what it says and what follows meet
+//! exactly; members see rising `n` without a gap or are told (`Output::Gap`); only the slot's owner is believed.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use super::{
+    Found, Output, PendingJoin, Slot, Slots, Stamp,
+    follower::{Accepted, Followed, HELD_MAX, Stream},
+    history::{Range, RoomFacts},
+    reading::Purpose,
+};
+use crate::{
+    NodeId,
+    room::RoomKey,
+    wire::message::{Control, DecodeError, Frame, LaneMessage},
+};
+
+impl Slots {
+    /// One application frame from a peer's lane. An error means the bytes were dropped and nothing changed.
+    pub fn handle_frame(&mut self, from: NodeId, bytes: &Bytes, now: Instant, now_ms: u64) -> Result<(), DecodeError> {
+        // The lane's buffer holds many frames; a copy keeps one quiet room from pinning all of it.
+        let bytes = Bytes::copy_from_slice(bytes);
+        match LaneMessage::decode(&bytes)? {
+            LaneMessage::Frame(frame) if frame.slot != frame.room.slot() => Err(DecodeError::MalformedName),
+            LaneMessage::Frame(frame) if frame.term == 0 => {
+                if frame.origin.node == from {
+                    self.handle_remote_publish(from, frame, now, now_ms);
+                }
+                Ok(())
+            }
+            LaneMessage::Frame(frame) => {
+                self.handle_stamped(from, Arc::new(frame), now);
+                Ok(())
+            }
+            LaneMessage::Control(control) => self.handle_control(from, control, now, now_ms),
+        }
+    }
+
+    fn handle_control(
+        &mut self,
+        from: NodeId,
+        control: Control<'_>,
+        now: Instant,
+        now_ms: u64,
+    ) -> Result<(), DecodeError> {
+        let key = |room: &[u8]| RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName);
+        match control {
+            Control::InterestAdd { room } => self.handle_interest(from, &key(room)?),
+            Control::InterestDrop { room } => {
+                let room = key(room)?;
+                if let Some(Slot::Owner(owner)) = self.slots.get_mut(&room.slot())
+                    && let Some(room) = owner.rooms.get_mut(&room)
+                {
+                    room.nodes.retain(|node| *node != from);
+                }
+            }
+            Control::InterestAck { room, lineage, head, last } => {
+                let facts = RoomFacts { lineage, head, last };
+                self.handle_interest_ack(from, &key(room)?, facts, now, now_ms);
+            }
+            Control::Published { slot, oseq, lineage, n, shard: _ } => {
+                self.handle_published(from, slot, oseq, Ok(Stamp { lineage, n }));
+            }
+            Control::Refused { slot, oseq, why, shard: _ } => self.handle_published(from, slot, oseq, Err(why)),
+            Control::NotOwner { slot } => self.attend(slot, now),
+            Control::Resync { shard, of } => self.handle_resync(from, shard, of, now),
+        }
+        Ok(())
+    }
+
+    /// A peer has members of `room`: from here on it gets the frames, and is told where it starts.
+    fn handle_interest(&mut self, from: NodeId, room: &RoomKey) {
+        let number = room.slot();
+        let Slot::Owner(owner) = self.slot(number) else {
+            return self.send(from, number, Control::NotOwner { slot: number }.encode());
+        };
+        let owned = owner.room(room);
+        if !owned.nodes.contains(&from) {
+            owned.nodes.push(from);
+        }
+        let RoomFacts { lineage, head, last } = owner.facts(room);
+        let ack = Control::InterestAck { room: room.as_bytes(), lineage, head, last }.encode();
+        self.send(from, number, ack);
+    }
+
+    /// Says to the owner that this node wants `room`.
+    pub(super) fn announce(&mut self, number: u16, room: &RoomKey) {
+        if let Some(Slot::Follower(follower)) = self.slots.get(&number)
+            && let Some(owner) = follower.owner
+        {
+            let add = Control::InterestAdd { room: room.as_bytes() }.encode();
+            self.send(owner, number, add);
+        }
+    }
+
+    /// The owner's answer: the stream of `room` starts here.
+    fn handle_interest_ack(&mut self, from: NodeId, room: &RoomKey, facts: RoomFacts, now: Instant, now_ms: u64) {
+        let number = room.slot();
+        let Some(Slot::Follower(follower)) = self.slots.get_mut(&number) else { return };
+        if follower.owner != Some(from) {
+            return;
+        }
+        let Some(followed) = follower.rooms.get_mut(room) else {
+            // Everybody left before the answer came.
+            return self.send(from, number, Control::InterestDrop { room: room.as_bytes() }.encode());
+        };
+        if followed.is_following() {
+            return;
+        }
+        let known = followed.lineage;
+        if known == Some(facts.lineage) && facts.last > followed.last {
+            followed.head = facts.head;
+            let range = Range { after: followed.last, of: facts.lineage, count: self.config.limits.history_size };
+            return self.fill(room, range, facts.last);
+        }
+        if known != Some(facts.lineage) {
+            followed.log.clear();
+        }
+        followed.lineage = Some(facts.lineage);
+        followed.head = facts.head;
+        followed.last = if known == Some(facts.lineage) { followed.last } else { facts.last };
+        followed.stream = Stream::Following;
+        if known.is_some_and(|known| known != facts.lineage) {
+            self.gap(room);
+        }
+        self.serve_joins(room, now, now_ms);
+    }
+
+    /// Joins that waited for the stream to open.
+    fn serve_joins(&mut self, room: &RoomKey, now: Instant, now_ms: u64) {
+        if let Some(followed) = self.followed(room) {
+            for join in std::mem::take(&mut followed.joins) {
+                self.join(room, join, now, now_ms);
+            }
+        }
+    }
+
+    /// A frame the owner stamped.
+    fn handle_stamped(&mut self, from: NodeId, frame: Arc<Frame>, now: Instant) {
+        let limits = self.config.limits.clone();
+        let Some(Slot::Follower(follower)) = self.slots.get_mut(&frame.slot) else { return };
+        if follower.owner != Some(from) {
+            return;
+        }
+        let Some(followed) = follower.rooms.get_mut(&frame.room) else { return };
+        if frame.is_volatile() {
+            let shards = followed.shards;
+            return self.deliver(shards, &frame);
+        }
+        match &mut followed.stream {
+            Stream::Asking => {}
+            Stream::Filling { held, .. } if held.len() < HELD_MAX => held.push_back(frame),
+            Stream::Filling { .. } => self.ask_again_now(&frame.room, now),
+            Stream::Following => match followed.accept(&frame, &limits) {
+                Accepted::Next => {
+                    let shards = followed.shards;
+                    self.deliver(shards, &frame);
+                }
+                Accepted::Repeat => {}
+                Accepted::Gap => self.ask_again_now(&frame.room, now),
+            },
+        }
+    }
+
+    /// The stream of `room` is broken: ask the owner where it stands.
+    fn ask_again_now(&mut self, room: &RoomKey, now: Instant) {
+        self.ask_again(room);
+        self.announce(room.slot(), room);
+        self.attend(room.slot(), now);
+    }
+
+    pub(super) fn ask_again(&mut self, room: &RoomKey) {
+        if let Some(followed) = self.followed(room) {
+            followed.stream = Stream::Asking;
+        }
+    }
+
+    fn fill(&mut self, room: &RoomKey, range: Range, upto: u64) {
+        let read = self.next_read + 1;
+        if let Some(followed) = self.followed(room) {
+            followed.stream = Stream::Filling { read, upto, held: VecDeque::new() };
+        }
+        self.start(room.clone(), Purpose::Fill, range, upto);
+    }
+
+    /// What was missing, from the owner. Joins wait one tick longer: their turn comes with the next answer.
+    pub(super) fn handle_filled(&mut self, room: &RoomKey, read: u64, facts: RoomFacts, found: Found) {
+        let limits = self.config.limits.clone();
+        let Some(followed) = self.followed(room) else { return };
+        let Stream::Filling { read: expected, upto, held } = &mut followed.stream else { return };
+        if *expected != read {
+            return;
+        }
+        let (upto, held) = (*upto, std::mem::take(held));
+        followed.stream = Stream::Following;
+        let mut missed = found.more || followed.lineage != Some(facts.lineage);
+        let mut delivered = Vec::new();
+        for frame in found.frames.into_iter().chain(held) {
+            if frame.n <= followed.last {
+                continue;
+            }
+            missed |= frame.prev > followed.last;
+            followed.advance(&frame, &limits);
+            delivered.push(frame);
+        }
+        missed |= followed.last < upto;
+        followed.last = followed.last.max(upto);
+        let shards = followed.shards;
+        if missed {
+            followed.log.clear();
+            self.gap(room);
+        }
+        for frame in delivered {
+            self.deliver(shards, &frame);
+        }
+    }
+
+    /// Tells the members of `room` on this node that continuity was lost.
+    pub(super) fn gap(&mut self, room: &RoomKey) {
+        let (shards, stamp) = match self.slots.get(&room.slot()) {
+            Some(Slot::Follower(follower)) => match follower.rooms.get(room) {
+                Some(room) => (room.shards, Stamp { lineage: room.facts().lineage, n: room.head }),
+                None => return,
+            },
+            Some(Slot::Owner(owner)) => {
+                let facts = owner.facts(room);
+                let shards = owner.rooms.get(room).map(|room| room.shards).unwrap_or_default();
+                (shards, Stamp { lineage: facts.lineage, n: facts.head })
+            }
+            None => return,
+        };
+        for shard in shards.iter() {
+            self.outputs.push_back(Output::Gap { shard, room: room.clone(), stamp });
+        }
+    }
+
+    pub(super) fn followed(&mut self, room: &RoomKey) -> Option<&mut Followed> {
+        match self.slots.get_mut(&room.slot()) {
+            Some(Slot::Follower(follower)) => follower.rooms.get_mut(room),
+            Some(Slot::Owner(_)) | None => None,
+        }
+    }
+
+    /// Joins of rooms whose stream is open again.
+    pub(super) fn ready_joins(&mut self, number: u16) -> Vec<(RoomKey, Vec<PendingJoin>)> {
+        let Some(Slot::Follower(follower)) = self.slots.get_mut(&number) else { return Vec::new() };
+        let open = follower.rooms.iter_mut().filter(|(_, room)| room.is_following() && !room.joins.is_empty());
+        open.map(|(key, room)| (key.clone(), std::mem::take(&mut room.joins))).collect()
+    }
+}

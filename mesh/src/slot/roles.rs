@@ -1,0 +1,196 @@
+//! Who owns what, and who can be reached: views and links turn slots from owned to followed and back.
+//!
+//! Invariants: nothing that waits is lost when a slot changes hands: publishes and joins are done again in their order
+//! under the new role; interest of a peer lives as long as its link.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Slot, Slots,
+    follower::{Followed, Follower, Stream},
+    owner::Owner,
+    reading::Purpose,
+};
+use crate::{NodeId, Table, room::RoomKey};
+
+impl Slots {
+    /// A new table: slots change hands.
+    pub fn handle_view(&mut self, table: Arc<Table>, now: Instant, now_ms: u64) {
+        self.table = Some(table);
+        let numbers: Vec<u16> = self.slots.keys().copied().collect();
+        for number in numbers {
+            self.reassign(number, now, now_ms);
+        }
+    }
+
+    /// The link to `node` is up: everything that waits for it goes out.
+    pub fn handle_link_up(&mut self, node: NodeId, now: Instant) {
+        self.links.insert(node);
+        self.resync.remove(&node);
+        let numbers: Vec<u16> = self.slots.keys().copied().collect();
+        for number in numbers {
+            self.approach(number, node, now);
+        }
+    }
+
+    /// The link to `node` is down: it gets nothing until it asks again, and its streams are broken.
+    pub fn handle_link_down(&mut self, node: NodeId, now: Instant) {
+        self.links.remove(&node);
+        self.resync.remove(&node);
+        for slot in self.slots.values_mut() {
+            match slot {
+                Slot::Owner(owner) => owner.drop_node(node),
+                Slot::Follower(follower) if follower.owner == Some(node) => {
+                    for room in follower.rooms.values_mut() {
+                        room.stream = Stream::Asking;
+                    }
+                }
+                Slot::Follower(_) => {}
+            }
+        }
+        let waiting: Vec<u16> = self.slots.iter().filter(|(_, slot)| is_waiting(slot)).map(|(n, _)| *n).collect();
+        for number in waiting {
+            self.attend(number, now);
+        }
+    }
+
+    /// A frame for `node` was dropped because its lane is full. Publishes are resent anyway; a follower must be told.
+    pub fn handle_send_failed(&mut self, node: NodeId, now: Instant) {
+        for slot in self.slots.values_mut() {
+            if let Slot::Owner(owner) = slot {
+                owner.drop_node(node);
+            }
+        }
+        self.resync.insert(node);
+        self.wake(now);
+    }
+
+    /// The owner dropped frames for us: say our interest in that shard's rooms again.
+    pub(super) fn handle_resync(&mut self, from: NodeId, shard: u8, of: u8, now: Instant) {
+        let of = u16::from(of.max(1));
+        let numbers: Vec<u16> = self.slots.keys().filter(|slot| *slot % of == u16::from(shard)).copied().collect();
+        for number in numbers {
+            self.approach(number, from, now);
+        }
+    }
+
+    /// Says again to `node` all that this slot wants of it, if it is the slot's owner.
+    pub(super) fn approach(&mut self, number: u16, node: NodeId, now: Instant) {
+        let Some(Slot::Follower(follower)) = self.slots.get_mut(&number) else { return };
+        if follower.owner != Some(node) {
+            return;
+        }
+        let mut rooms: Vec<RoomKey> = Vec::with_capacity(follower.rooms.len());
+        for (key, room) in &mut follower.rooms {
+            room.stream = Stream::Asking;
+            rooms.push(key.clone());
+        }
+        for room in rooms {
+            self.announce(number, &room);
+        }
+        self.resend(number);
+        self.attend(number, now);
+    }
+
+    /// Sends every unanswered publish of the slot again, in order.
+    pub(super) fn resend(&mut self, number: u16) {
+        let Some(Slot::Follower(Follower { owner: Some(owner), unanswered, .. })) = self.slots.get(&number) else {
+            return;
+        };
+        let owner = *owner;
+        let frames: Vec<_> = unanswered.iter().map(|unanswered| unanswered.frame.encode()).collect();
+        for frame in frames {
+            self.send(owner, number, frame);
+        }
+    }
+
+    fn reassign(&mut self, number: u16, now: Instant, now_ms: u64) {
+        let (me, owner) = (self.config.node, self.owner_of(number));
+        let Some(slot) = self.slots.get(&number) else { return };
+        match slot {
+            Slot::Owner(_) if owner == Some(me) => return,
+            Slot::Follower(follower) if follower.owner == owner => return,
+            Slot::Owner(_) | Slot::Follower(_) => {}
+        }
+        let Some(old) = self.slots.remove(&number) else { return };
+        let readings = self.take_readings(number);
+        match (old, owner == Some(me)) {
+            (Slot::Owner(owned), _) => self.resign(number, &owned, owner, now),
+            (Slot::Follower(follower), true) => self.take_over(number, follower, now, now_ms),
+            (Slot::Follower(mut follower), false) => {
+                follower.owner = owner;
+                self.slots.insert(number, Slot::Follower(follower));
+                if let Some(owner) = owner {
+                    self.approach(number, owner, now);
+                }
+            }
+        }
+        for (room, purpose) in readings {
+            self.read_again(&room, purpose, now, now_ms);
+        }
+    }
+
+    /// The slot is another's now: follow it with the rooms that have members here.
+    fn resign(&mut self, number: u16, owned: &Owner, owner: Option<NodeId>, now: Instant) {
+        let mut follower = Follower::new(owner);
+        for (key, room) in owned.rooms.iter().filter(|(_, room)| !room.shards.is_empty()) {
+            let mut followed = Followed::new();
+            followed.shards = room.shards;
+            followed.lineage = Some(owned.lineage);
+            followed.last = room.last;
+            follower.rooms.insert(key.clone(), followed);
+        }
+        self.slots.insert(number, Slot::Follower(follower));
+        if let Some(owner) = owner {
+            self.approach(number, owner, now);
+        }
+    }
+
+    /// The slot is ours now. With one copy nothing proves what the old owner stamped: a new lineage, and members are told.
+    fn take_over(&mut self, number: u16, follower: Follower, now: Instant, now_ms: u64) {
+        let mut owner = self.open(number);
+        let mut lost = Vec::new();
+        let mut joins = Vec::new();
+        for (key, followed) in follower.rooms {
+            owner.room(&key).shards = followed.shards;
+            if followed.lineage.is_some_and(|lineage| lineage != owner.lineage) {
+                lost.push(key.clone());
+            }
+            joins.extend(followed.joins.into_iter().map(|join| (key.clone(), join)));
+        }
+        self.slots.insert(number, Slot::Owner(owner));
+        for room in lost {
+            self.gap(&room);
+        }
+        for unanswered in follower.unanswered {
+            self.publish_frame(unanswered.frame, unanswered.ask, now, now_ms);
+        }
+        for (room, join) in joins {
+            self.join(&room, join, now, now_ms);
+        }
+    }
+
+    fn take_readings(&mut self, number: u16) -> Vec<(RoomKey, Purpose)> {
+        let mut reads: Vec<u64> =
+            self.readings.iter().filter(|(_, reading)| reading.room.slot() == number).map(|(read, _)| *read).collect();
+        reads.sort_unstable();
+        reads.into_iter().filter_map(|read| self.readings.remove(&read)).map(|r| (r.room, r.purpose)).collect()
+    }
+
+    fn read_again(&mut self, room: &RoomKey, purpose: Purpose, now: Instant, now_ms: u64) {
+        match purpose {
+            Purpose::Join(join) => self.join(room, join, now, now_ms),
+            Purpose::Page(ask, want) => self.handle_history(room, want, ask, now_ms),
+            Purpose::Remote(request) => self.refuse(request),
+            // The new owner's answer to our interest finds out again what is missing.
+            Purpose::Fill => {}
+        }
+    }
+}
+
+fn is_waiting(slot: &Slot) -> bool {
+    match slot {
+        Slot::Owner(_) => false,
+        Slot::Follower(follower) => follower.is_waiting(),
+    }
+}

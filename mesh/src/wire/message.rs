@@ -1,0 +1,406 @@
+//! What nodes say to each other inside a lane: room frames, laid by hand, and control messages, in bincode.
+//!
+//! Invariants: the first byte names the kind; a body is never changed, only a new kind or version added; every decoder is
+//! total (an error, never a panic) and allocates no more than the bytes it was given; a stamped room frame is encoded once,
+//! by its owner, and every receiver and every store sees those same bytes.
+//!
+//! Layout of a room frame, big-endian (`semantics.md` 3 names the fields):
+//!
+//! ```text
+//! kind u8 | version u8 | flags u16 | slot u16 | origin node u16 | origin shard u8 | except count u8 | id len u8 | from len u8
+//! term u32 | lineage u64 | n u64 | prev u64 | origin generation u64 | oseq u64 | time_ms u64 | room len u16
+//! room | id | from | (except len u16, except)* | payload …to the end
+//! ```
+
+use bincode::{BorrowDecode, Encode};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
+
+use crate::{NodeId, room::RoomKey};
+
+/// First byte of a room frame.
+const KIND_FRAME: u8 = 0x20;
+/// First byte of a control message.
+const KIND_CONTROL: u8 = 0x21;
+/// Version of the room frame's layout.
+const FRAME_VERSION: u8 = 1;
+/// Bytes of a room frame before its variable parts.
+const FRAME_HEADER: usize = 12 + 4 + 6 * 8 + 2;
+/// A control message is small; the limit also caps what a hostile length can make us allocate.
+const CONTROL_LIMIT: usize = 64 * 1024;
+
+/// The message is kept in no history and has no offset.
+pub const FLAG_VOLATILE: u16 = 1;
+
+/// Why bytes are not a message of ours. The frame is dropped and counted; no state was touched.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum DecodeError {
+    /// Fewer bytes than the layout needs.
+    #[error("message ends early")]
+    Truncated,
+    /// The first byte names nothing we know.
+    #[error("unknown message kind {0:#04x}")]
+    UnknownKind(u8),
+    /// A later layout than this build reads.
+    #[error("unknown frame version {0}")]
+    UnknownVersion(u8),
+    /// A name is not UTF-8 or a room key has no separator.
+    #[error("malformed name")]
+    MalformedName,
+    /// The control body does not decode within its limit.
+    #[error("malformed control message")]
+    MalformedControl,
+}
+
+/// Who published: with `oseq` it makes a resend recognisable (`semantics.md` 3, exactly once).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Origin {
+    /// The publishing node.
+    pub node: NodeId,
+    /// Its generation: a restarted node is another origin.
+    pub generation: u64,
+    /// The shard whose counter `oseq` is.
+    pub shard: u8,
+    /// Rises by one per publish of that shard.
+    pub oseq: u64,
+}
+
+/// One message of a room. Unstamped (`n == 0`) on its way to the owner, stamped from there on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Where it belongs.
+    pub room: RoomKey,
+    /// `room.slot()`, computed once.
+    pub slot: u16,
+    /// The unbroken history this offset belongs to; clients see it as `epoch`.
+    pub lineage: u64,
+    /// Names the triple that stamped it.
+    pub term: u32,
+    /// Position in the slot; clients see it as `offset`. 0 = not stamped.
+    pub n: u64,
+    /// `n` of the room's previous frame, or a bound that is at least that: gaps are found with it.
+    pub prev: u64,
+    /// Who published it.
+    pub origin: Origin,
+    /// Owner's wall clock when stamped, Unix milliseconds.
+    pub time_ms: u64,
+    /// `FLAG_*`.
+    pub flags: u16,
+    /// The publisher's idempotency key; empty = none.
+    pub id: ByteString,
+    /// The publisher's user; empty = anonymous.
+    pub from: ByteString,
+    /// Rooms and sockets that are left out.
+    pub except: Vec<ByteString>,
+    /// The Socket.IO packet as server-side WebSocket frames, exactly what members receive.
+    pub payload: Bytes,
+}
+
+impl Frame {
+    /// Whether the frame has no order and no history.
+    pub fn is_volatile(&self) -> bool {
+        self.flags & FLAG_VOLATILE != 0
+    }
+
+    /// The frame's bytes for lanes and store.
+    ///
+    /// Names longer than their length fields are cut off by the edge's limits long before; here they are clamped so that
+    /// encoding is total.
+    pub fn encode(&self) -> Bytes {
+        let (room, id, from) = (self.room.as_bytes(), clamp(&self.id), clamp(&self.from));
+        let except = &self.except[..self.except.len().min(usize::from(u8::MAX))];
+        let mut out = BytesMut::with_capacity(
+            FRAME_HEADER + room.len() + id.len() + from.len() + 256 * except.len().min(1) + self.payload.len(),
+        );
+        out.put_slice(&[KIND_FRAME, FRAME_VERSION]);
+        out.put_u16(self.flags);
+        out.put_u16(self.slot);
+        out.put_u16(self.origin.node.0);
+        out.put_slice(&[self.origin.shard, narrow(except.len()), narrow(id.len()), narrow(from.len())]);
+        out.put_u32(self.term);
+        for word in [self.lineage, self.n, self.prev, self.origin.generation, self.origin.oseq, self.time_ms] {
+            out.put_u64(word);
+        }
+        out.put_u16(u16::try_from(room.len()).unwrap_or(u16::MAX));
+        out.put_slice(&room[..room.len().min(usize::from(u16::MAX))]);
+        out.put_slice(id);
+        out.put_slice(from);
+        for name in except {
+            let name = &name.as_bytes()[..name.len().min(usize::from(u16::MAX))];
+            out.put_u16(u16::try_from(name.len()).unwrap_or(u16::MAX));
+            out.put_slice(name);
+        }
+        out.put_slice(&self.payload);
+        out.freeze()
+    }
+
+    /// Reads `encode`'s bytes back; names and payload are slices of `bytes`.
+    pub fn decode(mut bytes: Bytes) -> Result<Frame, DecodeError> {
+        if bytes.len() < FRAME_HEADER {
+            return Err(DecodeError::Truncated);
+        }
+        match (bytes.get_u8(), bytes.get_u8()) {
+            (KIND_FRAME, FRAME_VERSION) => {}
+            (KIND_FRAME, version) => return Err(DecodeError::UnknownVersion(version)),
+            (kind, _) => return Err(DecodeError::UnknownKind(kind)),
+        }
+        let flags = bytes.get_u16();
+        let slot = bytes.get_u16();
+        let node = NodeId(bytes.get_u16());
+        let shard = bytes.get_u8();
+        let (excepts, id_len, from_len) = (bytes.get_u8(), bytes.get_u8(), bytes.get_u8());
+        let term = bytes.get_u32();
+        let (lineage, n, prev) = (bytes.get_u64(), bytes.get_u64(), bytes.get_u64());
+        let (generation, oseq, time_ms) = (bytes.get_u64(), bytes.get_u64(), bytes.get_u64());
+        let room_len = usize::from(bytes.get_u16());
+        let room = RoomKey::from_bytes(take(&mut bytes, room_len)?).ok_or(DecodeError::MalformedName)?;
+        let id = take_name(&mut bytes, usize::from(id_len))?;
+        let from = take_name(&mut bytes, usize::from(from_len))?;
+        let mut except = Vec::with_capacity(usize::from(excepts));
+        for _ in 0..excepts {
+            let len = bytes.try_get_u16().map_err(|_| DecodeError::Truncated)?;
+            except.push(take_name(&mut bytes, usize::from(len))?);
+        }
+        let origin = Origin { node, generation, shard, oseq };
+        Ok(Frame { room, slot, lineage, term, n, prev, origin, time_ms, flags, id, from, except, payload: bytes })
+    }
+}
+
+fn clamp(name: &ByteString) -> &[u8] {
+    &name.as_bytes()[..name.len().min(usize::from(u8::MAX))]
+}
+
+fn narrow(len: usize) -> u8 {
+    u8::try_from(len).unwrap_or(u8::MAX)
+}
+
+fn take(bytes: &mut Bytes, len: usize) -> Result<Bytes, DecodeError> {
+    if bytes.len() < len { Err(DecodeError::Truncated) } else { Ok(bytes.split_to(len)) }
+}
+
+fn take_name(bytes: &mut Bytes, len: usize) -> Result<ByteString, DecodeError> {
+    ByteString::try_from(take(bytes, len)?).map_err(|_| DecodeError::MalformedName)
+}
+
+/// Why the owner did not take a publish; the text is the client's error code (`interface.md` 1.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Refusal {
+    /// Queues are full or the owner could not be reached in time; try again after `retry_ms`.
+    Overloaded {
+        /// Milliseconds after which a retry makes sense.
+        retry_ms: u32,
+    },
+    /// The disk is full and nobody else holds a copy.
+    StorageFull,
+    /// The node is going away.
+    Draining,
+    /// A bug or a lost answer; nothing is known about the effect.
+    Internal,
+}
+
+/// Small messages about slots. Only the owner answers; anybody else says `NotOwner` and the asker tries again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Control<'a> {
+    /// Follower → owner: this node has members of `room` now.
+    InterestAdd {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+    },
+    /// Follower → owner: no members any more.
+    InterestDrop {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+    },
+    /// Owner → follower, in the same lane as the frames: from here on every frame with `n` greater than this arrives.
+    InterestAck {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+        /// The slot's lineage.
+        lineage: u64,
+        /// The slot's head: a cursor after everything so far.
+        head: u64,
+        /// The room's last frame, or a bound at least that.
+        last: u64,
+    },
+    /// Owner → origin: `oseq` was stamped (`n == 0` for a volatile message).
+    Published {
+        /// The slot it went to.
+        slot: u16,
+        /// The origin's shard.
+        shard: u8,
+        /// The origin's counter.
+        oseq: u64,
+        /// The slot's lineage.
+        lineage: u64,
+        /// Its offset.
+        n: u64,
+    },
+    /// Owner → origin: `oseq` was not stamped and will not be.
+    Refused {
+        /// The slot it went to.
+        slot: u16,
+        /// The origin's shard.
+        shard: u8,
+        /// The origin's counter.
+        oseq: u64,
+        /// Why.
+        why: Refusal,
+    },
+    /// Anybody → asker: I do not own this slot; ask again when views agree.
+    NotOwner {
+        /// The slot that was asked for.
+        slot: u16,
+    },
+    /// Owner → follower: frames for you were dropped because your lane was full; announce your rooms of this shard again.
+    Resync {
+        /// The owner's number of shards and the shard that dropped: slots with `slot % of == shard` are meant.
+        shard: u8,
+        /// See `shard`.
+        of: u8,
+    },
+}
+
+impl Control<'_> {
+    /// The message's bytes for a lane.
+    pub fn encode(&self) -> Bytes {
+        let mut out = vec![KIND_CONTROL];
+        // Encoding into a Vec cannot fail: it grows, and none of our types has a fallible encoder.
+        if bincode::encode_into_std_write(self, &mut out, config()).is_err() {
+            out.truncate(1);
+        }
+        out.into()
+    }
+}
+
+/// One message of a lane, as received.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LaneMessage<'a> {
+    /// A room frame, stamped (owner → follower) or not (origin → owner).
+    Frame(Frame),
+    /// A control message, borrowed from the received bytes.
+    Control(Control<'a>),
+}
+
+impl<'a> LaneMessage<'a> {
+    /// Reads one application frame of a lane.
+    pub fn decode(bytes: &'a Bytes) -> Result<LaneMessage<'a>, DecodeError> {
+        match LaneKind::of(bytes)? {
+            LaneKind::Frame => Frame::decode(bytes.clone()).map(LaneMessage::Frame),
+            LaneKind::Control => decode_whole(&bytes[1..]).map(LaneMessage::Control),
+        }
+    }
+}
+
+/// Where the bytes of one application frame belong, read without decoding the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Address {
+    /// The shard of this slot handles it.
+    Slot(u16),
+    /// Every shard must see it.
+    Everybody,
+}
+
+impl Address {
+    /// Reads the address of an application frame.
+    pub fn peek(bytes: &Bytes) -> Result<Address, DecodeError> {
+        match LaneKind::of(bytes)? {
+            LaneKind::Frame => match bytes.get(4..6) {
+                Some(&[high, low]) => Ok(Address::Slot(u16::from_be_bytes([high, low]))),
+                Some(_) | None => Err(DecodeError::Truncated),
+            },
+            LaneKind::Control => match decode_whole(&bytes[1..])? {
+                Control::InterestAdd { room } | Control::InterestDrop { room } | Control::InterestAck { room, .. } => {
+                    let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
+                    Ok(Address::Slot(room.slot()))
+                }
+                Control::Published { slot, .. } | Control::Refused { slot, .. } | Control::NotOwner { slot } => {
+                    Ok(Address::Slot(slot))
+                }
+                Control::Resync { .. } => Ok(Address::Everybody),
+            },
+        }
+    }
+}
+
+enum LaneKind {
+    Frame,
+    Control,
+}
+
+impl LaneKind {
+    fn of(bytes: &[u8]) -> Result<LaneKind, DecodeError> {
+        match bytes.first() {
+            Some(&KIND_FRAME) => Ok(LaneKind::Frame),
+            Some(&KIND_CONTROL) => Ok(LaneKind::Control),
+            Some(&kind) => Err(DecodeError::UnknownKind(kind)),
+            None => Err(DecodeError::Truncated),
+        }
+    }
+}
+
+/// What a node asks another on a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Request<'a> {
+    /// The newest `count` frames of `room` with `after < n ≤ upto`.
+    History {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+        /// Exclusive lower bound, if the slot's lineage is `of`; else there is none.
+        after: u64,
+        /// The lineage `after` belongs to; 0 = none.
+        of: u64,
+        /// Inclusive upper bound.
+        upto: u64,
+        /// At most this many.
+        count: u32,
+    },
+    /// Figures of the node for `GET /api/cluster`.
+    Figures,
+}
+
+impl<'a> Request<'a> {
+    /// The request's bytes.
+    pub fn encode(&self) -> Bytes {
+        bincode::encode_to_vec(self, config()).unwrap_or_default().into()
+    }
+
+    /// Reads a request.
+    pub fn decode(bytes: &'a [u8]) -> Result<Request<'a>, DecodeError> {
+        decode_whole(bytes)
+    }
+}
+
+/// Answer to `Request::Figures`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Figures {
+    /// Open client connections.
+    pub connections: u64,
+    /// Slots the node is the owner of.
+    pub slots: u64,
+}
+
+impl Figures {
+    /// The answer's bytes.
+    pub fn encode(&self) -> Bytes {
+        bincode::encode_to_vec(self, config()).unwrap_or_default().into()
+    }
+
+    /// Reads an answer.
+    pub fn decode(bytes: &[u8]) -> Result<Figures, DecodeError> {
+        decode_whole(bytes)
+    }
+}
+
+fn config() -> impl bincode::config::Config {
+    bincode::config::standard().with_limit::<CONTROL_LIMIT>()
+}
+
+fn decode_whole<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
+    match bincode::borrow_decode_from_slice(bytes, config()) {
+        Ok((value, used)) if used == bytes.len() => Ok(value),
+        Ok(_) | Err(_) => Err(DecodeError::MalformedControl),
+    }
+}
+
+#[cfg(test)]
+mod tests;

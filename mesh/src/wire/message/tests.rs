@@ -1,0 +1,93 @@
+//! The wire messages' golden bytes, round trips and hostile inputs.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn frame() -> Frame {
+    Frame {
+        room: RoomKey::new("/", "lobby"),
+        slot: 7,
+        lineage: 0x0102_0304_0506_0708,
+        term: 9,
+        n: 42,
+        prev: 41,
+        origin: Origin { node: NodeId(3), generation: 1_700_000_000_000, shard: 1, oseq: 5 },
+        time_ms: 1_700_000_000_123,
+        flags: 0,
+        id: "k".into(),
+        from: "ada".into(),
+        except: vec!["sock".into()],
+        payload: Bytes::from_static(b"\x81\x0542[1]"),
+    }
+}
+
+#[test]
+fn a_room_frame_has_the_bytes_it_always_had() {
+    let golden: &[u8] = &[
+        0x20, 1, 0, 0, 0, 7, 0, 3, 1, 1, 1, 3, // kind, version, flags, slot, node, shard, excepts, id, from
+        0, 0, 0, 9, // term
+        1, 2, 3, 4, 5, 6, 7, 8, // lineage
+        0, 0, 0, 0, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0, 41, // n, prev
+        0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0, 0, 0, 0, 0, 0, 0, 5, // generation, oseq
+        0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0x7b, // time_ms
+        0, 7, b'/', 0, b'l', b'o', b'b', b'b', b'y', b'k', b'a', b'd', b'a', 0, 4, b's', b'o', b'c', b'k', // names
+        0x81, 5, b'4', b'2', b'[', b'1', b']', // payload
+    ];
+    assert_eq!(frame().encode(), golden);
+    assert_eq!(Frame::decode(Bytes::from_static(golden)), Ok(frame()));
+}
+
+#[test]
+fn control_messages_have_the_bytes_they_always_had() {
+    let add = Control::InterestAdd { room: b"/\0a" }.encode();
+    assert_eq!(&add[..], &[0x21, 0, 3, b'/', 0, b'a']);
+    let published = Control::Published { slot: 7, shard: 1, oseq: 5, lineage: 9, n: 300 }.encode();
+    assert_eq!(&published[..], &[0x21, 3, 7, 1, 5, 9, 251, 44, 1]);
+}
+
+#[test]
+fn every_prefix_of_a_frame_is_an_error_or_a_shorter_payload() {
+    let bytes = frame().encode();
+    let names_end = bytes.len() - frame().payload.len();
+    for end in 0..names_end {
+        assert!(Frame::decode(bytes.slice(..end)).is_err(), "{end} bytes were taken for a whole frame");
+    }
+}
+
+#[test]
+fn a_hostile_length_allocates_nothing() {
+    // 0xfd announces a u64 length: nine bytes that claim a sixteen-exabyte room name.
+    let hostile = Bytes::from_static(&[0x21, 0, 253, 255, 255, 255, 255, 255, 255, 255, 255]);
+    assert_eq!(LaneMessage::decode(&hostile), Err(DecodeError::MalformedControl));
+}
+
+#[test]
+fn trailing_bytes_make_a_control_message_malformed() {
+    let mut bytes = Control::NotOwner { slot: 1 }.encode().to_vec();
+    bytes.push(0);
+    assert_eq!(LaneMessage::decode(&bytes.into()), Err(DecodeError::MalformedControl));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let bytes = Bytes::from(bytes);
+        let _ = LaneMessage::decode(&bytes);
+        let _ = Frame::decode(bytes.clone());
+        let _ = Request::decode(&bytes);
+        let _ = Figures::decode(&bytes);
+    }
+
+    #[test]
+    fn a_frame_survives_the_wire(
+        room in "[a-z]{1,40}", id in "[a-z]{0,64}", n in any::<u64>(), prev in any::<u64>(),
+        except in proptest::collection::vec("[a-z]{1,20}", 0..4), payload in proptest::collection::vec(any::<u8>(), 0..300),
+    ) {
+        let frame = Frame {
+            room: RoomKey::new("/n", &room), id: id.into(), n, prev,
+            except: except.into_iter().map(ByteString::from).collect(), payload: payload.into(), ..frame()
+        };
+        prop_assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+    }
+}

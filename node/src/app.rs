@@ -1,0 +1,172 @@
+//! A node from start to stop, in order: store, mesh, shards, admin port; and the reverse.
+//!
+//! Invariants: whatever can fail at the start fails before a client is served, with one sentence that says what; a stop
+//! begins with readiness, ends with the store, and takes a bounded time; the last thing written is the clean marker.
+
+mod start;
+
+use std::{
+    sync::Arc,
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Fact},
+    clock,
+    cluster::{Cluster, Sampler},
+    config::Config,
+    context::Context,
+    message::Message,
+    shard::Kept,
+};
+use start::Started;
+
+/// How often numbers are sampled and the admin thread shows that it lives.
+const SAMPLE: Duration = Duration::from_secs(1);
+/// How long a node with seeds waits for its first peer before it serves alone.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+/// Time beyond the drain window for the last connections to go.
+const DRAIN_GRACE: Duration = Duration::from_secs(3);
+
+/// Runs a node until SIGTERM or SIGINT.
+///
+/// # Errors
+/// It could not start, or not stop cleanly; the sentence says what to do.
+pub fn serve(config: Config) -> anyhow::Result<()> {
+    start::log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(config))
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    // A write beyond a file-size limit must be an error the store sees, not the end of the process.
+    let _file_size_signal = signal(SignalKind::from_raw(start::SIGXFSZ))?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let end = CancellationToken::new();
+    let Started { context, shards, mesh, admin } = start::start(config, &end).await?;
+    let serving = async {
+        let sampling = sample(&context);
+        let admin = serve_admin(&context, admin);
+        tokio::select! {
+            result = admin => result,
+            () = sampling => Ok(()),
+            _ = terminate.recv() => Ok(()),
+            _ = interrupt.recv() => Ok(()),
+        }
+    };
+    let result = serving.await;
+    tracing::info!("stopping");
+    // The admin port goes on answering while connections are given up: that is when somebody looks.
+    let stopped = stop(&context, &end, shards, mesh).await;
+    result.and(stopped)
+}
+
+async fn sample(context: &Context) {
+    let mut sampler = Sampler::default();
+    let thread = context.shards.len();
+    loop {
+        sampler.sample(context);
+        context.health.beat(thread, clock::now());
+        sleep(SAMPLE).await;
+    }
+}
+
+async fn serve_admin(context: &Arc<Context>, listener: tokio::net::TcpListener) -> anyhow::Result<()> {
+    let state = api::State {
+        health: context.health.clone(),
+        metrics: context.metrics.clone(),
+        cluster: Arc::new(Cluster::new(context.clone())),
+        loopback: context.config.server.admin_listen.ip().is_loopback(),
+        now: clock::now,
+    };
+    axum::serve(listener, api::router(state)).await.context("the admin port failed")
+}
+
+/// Gives everything back in the reverse order of the start.
+async fn stop(
+    context: &Arc<Context>,
+    end: &CancellationToken,
+    shards: Vec<JoinHandle<std::io::Result<Kept>>>,
+    mesh: Option<JoinHandle<anyhow::Result<()>>>,
+) -> anyhow::Result<()> {
+    context.health.set(Fact::Draining, true);
+    context.metrics.draining.set(1);
+    if let Some(mesh) = &context.mesh {
+        mesh.drain().await;
+    }
+    context.stop_accepting.cancel();
+    drain(context).await;
+    end.cancel();
+    let mut kept = std::collections::BTreeMap::new();
+    for shard in shards {
+        match shard.join() {
+            Ok(slots) => kept.extend(slots.context("a shard failed")?),
+            Err(_) => anyhow::bail!("a shard ended by a panic; history since then may be missing"),
+        }
+    }
+    if let Some(handle) = &context.mesh {
+        handle.leave().await;
+    }
+    if let Some(thread) = mesh {
+        match thread.join() {
+            Ok(result) => result.context("the mesh failed")?,
+            Err(_) => anyhow::bail!("the mesh thread ended by a panic"),
+        }
+    }
+    for (slot, resume) in kept {
+        context.store.put_meta(slot, resume.encode()).context("the state of a slot was not kept")?;
+    }
+    context.store.close().context("the store was not closed cleanly")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Closes every connection at a pace that spreads them over the drain window.
+async fn drain(context: &Context) {
+    let window = context.config.drain.window;
+    let mut waiting = Vec::new();
+    for shard in &context.shards {
+        let connections = context.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let seconds = window.as_secs_f64().max(0.1);
+        // The quotient is small and positive: connections fit in an f64, and a pace needs no exactness.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
+        let per_second = (connections as f64 / seconds).ceil() as usize;
+        let (done, drained) = oneshot::channel();
+        shard.send(Message::Drain { per_second, done });
+        waiting.push(drained);
+    }
+    let all = async {
+        for drained in waiting {
+            let _ = drained.await;
+        }
+    };
+    if timeout(window + DRAIN_GRACE, all).await.is_err() {
+        tracing::warn!("some connections did not close within the drain window and are dropped");
+    }
+}
+
+/// Waits until this node is part of its cluster, or long enough.
+async fn joined(context: &Context) {
+    if context.config.cluster.seeds.is_empty() {
+        context.health.set(Fact::Joined, true);
+    }
+    let waited = timeout(JOIN_PATIENCE, async {
+        while !context.health.is(Fact::Joined) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    if waited.await.is_err() {
+        tracing::warn!("no seed answered; serving alone and looking for peers");
+        context.health.set(Fact::Joined, true);
+    }
+}

@@ -1,0 +1,196 @@
+//! The cluster as the admin port and the metrics show it.
+//!
+//! Invariants: bounded time: a peer that does not answer is `silent`, never waited for; a node without a mesh is a
+//! cluster of one that owns everything.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use mesh::{Mesh, NodeId, SLOTS, View, wire::message::{Figures, Request}};
+
+use crate::{
+    api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
+    context::Context,
+    metrics,
+};
+
+/// How long a peer may take to tell its figures.
+const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// This node's own figures.
+pub(crate) fn figures(context: &Context) -> Figures {
+    let connections = context.connections.load(Ordering::Relaxed) as u64;
+    let slots = context.mesh.as_ref().map_or(u64::from(SLOTS), |mesh| u64::from(slots(&mesh.view(), context.node)));
+    Figures { connections, slots }
+}
+
+/// See the module.
+pub(crate) struct Cluster {
+    context: Arc<Context>,
+}
+
+impl Cluster {
+    /// Tells about the cluster `context` is part of.
+    pub(crate) fn new(context: Arc<Context>) -> Cluster {
+        Cluster { context }
+    }
+
+    fn alone(&self) -> ClusterReport {
+        let Figures { connections, .. } = figures(&self.context);
+        ClusterReport {
+            members: vec![MemberReport {
+                node: self.context.config.cluster.node.clone(),
+                ordinal: self.context.node.0,
+                generation: self.context.generation,
+                state: self.own_state(),
+                connections: Some(connections),
+                slots: u32::from(SLOTS),
+            }],
+            single_copy_slots: u32::from(SLOTS),
+            ..ClusterReport::default()
+        }
+    }
+
+    fn own_state(&self) -> MemberState {
+        if self.context.health.is(Fact::Draining) { MemberState::Draining } else { MemberState::Alive }
+    }
+
+    async fn report(&self, mesh: &Mesh) -> ClusterReport {
+        let view = mesh.view();
+        let mut asked = Vec::new();
+        for member in view.members.iter().chain(&view.outside) {
+            // All are asked before the first answer is awaited, so the slowest alone decides how long this takes.
+            let answer = (member.node != self.context.node)
+                .then(|| mesh.request(member.node, Request::Figures.encode(), FIGURES_TIMEOUT));
+            asked.push((member, answer));
+        }
+        let mut report = ClusterReport { view: view.version, single_copy_slots: u32::from(SLOTS), ..ClusterReport::default() };
+        for (member, answer) in asked {
+            let connections = match answer {
+                None => Some(figures(&self.context).connections),
+                Some(answer) => answer.await.ok().and_then(|body| Figures::decode(&body).ok()).map(|f| f.connections),
+            };
+            let state = member_state(member.state);
+            if connections.is_none() && state != MemberState::Down {
+                report.silent.push(member.name.clone());
+            }
+            report.members.push(MemberReport {
+                node: member.name.clone(),
+                ordinal: member.node.0,
+                generation: member.generation,
+                state,
+                connections,
+                slots: slots(&view, member.node),
+            });
+        }
+        report.members.sort_by_key(|member| member.ordinal);
+        report.partial = !report.silent.is_empty();
+        report.links = links(mesh, &view);
+        report
+    }
+}
+
+impl ClusterInfo for Cluster {
+    fn cluster(&self) -> BoxFuture<'_, ClusterReport> {
+        Box::pin(async move {
+            match &self.context.mesh {
+                Some(mesh) => self.report(mesh).await,
+                None => self.alone(),
+            }
+        })
+    }
+}
+
+fn slots(view: &View, node: NodeId) -> u32 {
+    u32::try_from((0..SLOTS).filter(|slot| view.table.owner(*slot) == Some(node)).count()).unwrap_or(0)
+}
+
+fn links(mesh: &Mesh, view: &View) -> Vec<LinkReport> {
+    let name = |node: NodeId| {
+        let member = view.members.iter().chain(&view.outside).find(|member| member.node == node);
+        member.map_or_else(|| node.to_string(), |member| member.name.clone())
+    };
+    let report = |link: mesh::LinkInfo| LinkReport {
+        node: name(link.node),
+        rtt_us: u64::try_from(link.rtt.as_micros()).unwrap_or(u64::MAX),
+        state: match link.state {
+            mesh::LinkState::Up => LinkState::Up,
+            mesh::LinkState::Missing => LinkState::Connecting,
+        },
+    };
+    mesh.links().into_iter().map(report).collect()
+}
+
+fn member_state(state: mesh::MemberState) -> MemberState {
+    match state {
+        mesh::MemberState::Alive => MemberState::Alive,
+        mesh::MemberState::Suspect => MemberState::Suspect,
+        mesh::MemberState::Draining => MemberState::Draining,
+        mesh::MemberState::Down => MemberState::Down,
+    }
+}
+
+/// Counters of links, which start again with every new link, turned into ones that only rise.
+#[derive(Debug, Default)]
+pub(crate) struct Sampler {
+    seen: std::collections::BTreeMap<NodeId, [u64; 4]>,
+    store_errors: u64,
+}
+
+impl Sampler {
+    /// Brings the metrics that nobody counts as it happens up to date. Call about once a second.
+    pub(crate) fn sample(&mut self, context: &Context) {
+        let metrics = &context.metrics;
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let mailboxes: usize = context.shards.iter().map(crate::mailbox::Sender::bytes).sum();
+        metrics.mailbox_bytes.of(metrics::Queue::Shard).set(bytes(mailboxes as u64));
+        metrics.slots_owned.set(bytes(figures(context).slots));
+        let store = context.store.stats();
+        metrics.history_bytes.set(bytes(store.live_bytes));
+        metrics.store_queue_bytes.set(bytes(store.queue_bytes));
+        metrics.mailbox_bytes.of(metrics::Queue::Store).set(bytes(store.queue_bytes));
+        metrics.store_errors.inc_by(store.errors.saturating_sub(self.store_errors));
+        self.store_errors = store.errors;
+        context.health.set(Fact::StoreOpen, context.store.status() == persistence::Status::Ok);
+        if let Some(mesh) = &context.mesh {
+            self.sample_mesh(metrics, mesh);
+        }
+    }
+
+    fn sample_mesh(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {
+        let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let links = mesh.links();
+        let up = links.iter().filter(|link| link.state == mesh::LinkState::Up).count();
+        metrics.mesh_links.of(metrics::LinkState::Up).set(count(up));
+        metrics.mesh_links.of(metrics::LinkState::Connecting).set(count(links.len() - up));
+        metrics.mesh_queue_bytes.set(count(links.iter().map(|link| link.queued_bytes).sum()));
+        metrics.mesh_rtt_seconds.set(links.iter().map(|link| link.rtt.as_secs_f64()).fold(0.0, f64::max));
+        for link in &links {
+            let now = [link.sent_frames, link.received_frames, link.sent_bytes, link.received_bytes];
+            let before = self.seen.insert(link.node, now).unwrap_or_default();
+            // A number that fell belongs to a new link, which began at zero.
+            let rise = |at: usize| if now[at] >= before[at] { now[at] - before[at] } else { now[at] };
+            metrics.mesh_frames.of(metrics::Direction::Out).inc_by(rise(0));
+            metrics.mesh_frames.of(metrics::Direction::In).inc_by(rise(1));
+            metrics.mesh_bytes.of(metrics::Direction::Out).inc_by(rise(2));
+            metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(3));
+        }
+        let view = mesh.view();
+        for state in [MemberState::Alive, MemberState::Suspect, MemberState::Draining, MemberState::Down] {
+            let members = view.members.iter().chain(&view.outside);
+            let number = members.filter(|member| member_state(member.state) == state).count();
+            metrics.cluster_members.of(label(state)).set(count(number));
+        }
+    }
+}
+
+fn label(state: MemberState) -> metrics::MemberState {
+    match state {
+        MemberState::Alive => metrics::MemberState::Alive,
+        MemberState::Suspect => metrics::MemberState::Suspect,
+        MemberState::Draining => metrics::MemberState::Draining,
+        MemberState::Down => metrics::MemberState::Down,
+    }
+}

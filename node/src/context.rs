@@ -1,0 +1,105 @@
+//! What every shard of a node shares: configuration, handles to the other threads, and the numbers.
+//!
+//! Invariants: built once before the first thread starts and never changed; everything in it may be used from any thread
+//! without waiting.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use mesh::{Mesh, NodeId};
+use persistence::Store;
+use protocol::{
+    engine::session::SessionConfig,
+    sid::{Sid, SidKey},
+    socketio::DecoderLimits,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{api::Health, assets::Assets, config::Config, mailbox, message::Message, metrics::Metrics};
+
+/// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
+const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);
+/// Packets in one polling body (`reliability.md` 4.4).
+const PACKETS_PER_PAYLOAD: usize = 64;
+/// Attachments of one Socket.IO packet (`reliability.md` 4.4; the reference parser's default too).
+const ATTACHMENTS_MAX: usize = 10;
+/// Nesting of a packet's JSON (`reliability.md` 4.4).
+const JSON_DEPTH_MAX: usize = 64;
+
+/// See the module.
+pub(crate) struct Context {
+    pub(crate) config: Config,
+    pub(crate) session: Arc<SessionConfig>,
+    pub(crate) decoder: DecoderLimits,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) health: Arc<Health>,
+    pub(crate) assets: Assets,
+    pub(crate) node: NodeId,
+    pub(crate) generation: u64,
+    pub(crate) sid_key: SidKey,
+    pub(crate) shards: Vec<mailbox::Sender<Message>>,
+    pub(crate) store: Store,
+    pub(crate) mesh: Option<Mesh>,
+    /// Cancelled when the node stops taking connections.
+    pub(crate) stop_accepting: CancellationToken,
+    /// Open connections of all shards, the ones being opened included.
+    pub(crate) connections: AtomicUsize,
+}
+
+impl Context {
+    /// The shard that serves this session; `None` if it is another node's or another life's.
+    pub(crate) fn shard_of(&self, sid: &Sid) -> Option<u8> {
+        // A session id carries the low 24 bits of the generation.
+        let alive = sid.node() == self.node.0 && u64::from(sid.generation()) == self.generation & 0xff_ffff;
+        (alive && usize::from(sid.shard()) < self.shards.len()).then(|| sid.shard())
+    }
+
+    /// The shard that a slot belongs to.
+    pub(crate) fn shard_of_slot(&self, slot: u16) -> u8 {
+        let shards = u16::try_from(self.shards.len()).unwrap_or(1).max(1);
+        u8::try_from(slot % shards).unwrap_or(0)
+    }
+
+    /// Takes a place for one more connection; `false` when `limits.connections` is reached.
+    pub(crate) fn admit(&self) -> bool {
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        if before >= self.config.limits.connections {
+            self.leave();
+            return false;
+        }
+        true
+    }
+
+    /// Gives a place back.
+    pub(crate) fn leave(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The Engine.IO side of a configuration.
+pub(crate) fn session_config(config: &Config) -> SessionConfig {
+    SessionConfig {
+        ping_interval: config.socketio.ping_interval,
+        ping_timeout: config.socketio.ping_timeout,
+        upgrade_timeout: config.socketio.upgrade_timeout,
+        max_payload: config.socketio.max_payload.bytes(),
+        packets_per_payload: PACKETS_PER_PAYLOAD,
+        websocket_upgrade: config.socketio.transports.websocket,
+        polling_close_wait: POLLING_CLOSE_WAIT,
+    }
+}
+
+/// The Socket.IO side of a configuration.
+pub(crate) fn decoder_limits(config: &Config) -> DecoderLimits {
+    DecoderLimits {
+        attachments: ATTACHMENTS_MAX,
+        bytes: config.socketio.max_payload.bytes(),
+        name_bytes: config.limits.name_bytes,
+        json_depth: JSON_DEPTH_MAX,
+    }
+}

@@ -1,0 +1,192 @@
+//! The hot path: a room's turn to all of its members here, one write each.
+//!
+//! Invariants: per member there is one look-up and one system call, nothing is allocated, queued or woken; only a member
+//! that lags, polls, or is left out of part of the turn costs more; nobody is removed while the members are walked.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use mesh::room::RoomKey;
+use protocol::engine::{Message, frame, session::CloseReason};
+use smallvec::SmallVec;
+
+use super::{Gateway, Task};
+use crate::{
+    connection::{ConnKey, Connection},
+    metrics::DropReason,
+    outbox::Progress,
+    room::{RoomId, Rooms, Skip, Turn},
+};
+
+/// Parts of a turn that one member must not get.
+type Skipped = SmallVec<[(usize, usize); 2]>;
+
+impl Gateway {
+    /// Delivers every room's turn.
+    pub(super) fn deliver_rooms(&mut self) {
+        for room in self.rooms.take_dirty() {
+            self.deliver_room(room);
+        }
+    }
+
+    /// Delivers one room's turn now, if it has one.
+    pub(super) fn deliver_room(&mut self, id: RoomId) {
+        let Some((turn, start)) = self.rooms.take_turn(id) else { return };
+        let skips = self.who_skips(id, &turn);
+        let mut polled: Option<Vec<(usize, Message)>> = None;
+        let mut cursors = 0;
+        let queue_bytes_max = self.context.config.limits.queue_bytes.bytes();
+        let Some(room) = self.rooms.get(id) else { return };
+        self.tally.deliveries += turn.frames * room.members.len() as u64;
+        for key in &room.members {
+            let Some(connection) = self.connections.get_mut(*key) else { continue };
+            let skipped = if skips.is_empty() { None } else { skips.get(key) };
+            if let (true, None, Some(tcp)) = (connection.direct, skipped, &connection.tcp) {
+                let lagged = connection.outbox.is_lagging();
+                let (progress, cursor) = connection.outbox.write_turn(tcp, id, start, &turn.bytes);
+                cursors += usize::from(cursor);
+                self.tally.writes += 1;
+                self.tally.bytes_sent += turn.bytes.len() as u64;
+                match progress {
+                    Progress::Done => {}
+                    Progress::Blocked => {
+                        self.tally.lagging += i64::from(!lagged);
+                        if !std::mem::replace(&mut connection.awaits_writable, true) {
+                            self.tasks.push(Task::AwaitWritable(*key, tcp.clone()));
+                        }
+                        if connection.outbox.bytes() > queue_bytes_max {
+                            self.broken.push((*key, CloseReason::SlowConsumer));
+                        }
+                    }
+                    Progress::Broken => self.broken.push((*key, CloseReason::TransportError)),
+                }
+                continue;
+            }
+            self.tally.deliveries -= skipped.map_or(0, |skipped| skipped.len() as u64);
+            if connection.direct {
+                put_pieces(connection, &turn.bytes, skipped.map_or(&[], |skipped| skipped.as_slice()));
+            } else {
+                let messages = polled.get_or_insert_with(|| split(&turn.bytes));
+                let wanted = |at: usize| skipped.is_none_or(|skipped| !skipped.iter().any(|(from, to)| (*from..*to).contains(&at)));
+                for (_, message) in messages.iter().filter(|(at, _)| wanted(*at)) {
+                    connection.session.send(message.clone());
+                }
+                if connection.waiting_bytes() > queue_bytes_max {
+                    self.broken.push((*key, CloseReason::SlowConsumer));
+                }
+            }
+            if !std::mem::replace(&mut connection.dirty, true) {
+                self.dirty.push(*key);
+            }
+        }
+        self.rooms.end_turn(id, turn, start, cursors);
+    }
+
+    /// Which members must not get which parts of the turn.
+    fn who_skips(&self, id: RoomId, turn: &Turn) -> HashMap<ConnKey, Skipped> {
+        let mut skips: HashMap<ConnKey, Skipped> = HashMap::new();
+        let Some(room) = self.rooms.get(id) else { return skips };
+        for Skip { except, from, to } in &turn.skips {
+            for name in except {
+                if let Some(key) = self.sockets.get(name) {
+                    if room.members.contains(key) {
+                        skips.entry(*key).or_default().push((*from, *to));
+                    }
+                } else {
+                    let members = members_of(&self.rooms, room.key.namespace(), name);
+                    for key in members.into_iter().flatten().filter(|key| room.members.contains(*key)) {
+                        skips.entry(*key).or_default().push((*from, *to));
+                    }
+                }
+            }
+        }
+        skips.values_mut().for_each(|skipped| skipped.dedup());
+        skips
+    }
+
+    /// Ends the turn of every connection that was given something.
+    pub(super) fn flush_connections(&mut self, now: std::time::Instant) {
+        for key in std::mem::take(&mut self.dirty) {
+            let Some(connection) = self.connections.get_mut(key) else { continue };
+            connection.dirty = false;
+            if !connection.direct {
+                self.drive(key, now);
+            }
+            self.flush_connection(key);
+        }
+        for (key, reason) in std::mem::take(&mut self.broken) {
+            self.tally.dropped.extend((reason == CloseReason::SlowConsumer).then_some(DropReason::SlowConsumer));
+            self.close(key, reason, now);
+        }
+    }
+
+    fn flush_connection(&mut self, key: ConnKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(tcp) = &connection.tcp else { return };
+        let lagged = connection.outbox.is_lagging();
+        self.tally.bytes_sent += connection.outbox.own().len() as u64;
+        match connection.outbox.flush(tcp) {
+            Progress::Done => {}
+            Progress::Blocked => {
+                self.tally.lagging += i64::from(!lagged);
+                if !std::mem::replace(&mut connection.awaits_writable, true) {
+                    self.tasks.push(Task::AwaitWritable(key, tcp.clone()));
+                }
+                if connection.outbox.bytes() > self.context.config.limits.queue_bytes.bytes() {
+                    self.broken.push((key, CloseReason::SlowConsumer));
+                }
+            }
+            Progress::Broken => self.broken.push((key, CloseReason::TransportError)),
+        }
+    }
+
+    /// The kernel takes bytes of this connection again; whether it still lags.
+    pub(crate) fn handle_writable(&mut self, key: ConnKey, now: std::time::Instant) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else { return false };
+        let Some(tcp) = connection.tcp.clone() else { return false };
+        let progress = connection.outbox.catch_up(&tcp, &mut self.rooms);
+        self.tally.writes += 1;
+        match progress {
+            Progress::Done => {
+                connection.awaits_writable = false;
+                self.tally.lagging -= 1;
+                false
+            }
+            Progress::Blocked => true,
+            Progress::Broken => {
+                self.close(key, CloseReason::SlowConsumer, now);
+                false
+            }
+        }
+    }
+}
+
+fn members_of<'a>(rooms: &'a Rooms, namespace: &str, name: &str) -> Option<&'a indexmap::IndexSet<ConnKey>> {
+    let id = rooms.find(&RoomKey::new(namespace, name))?;
+    rooms.get(id).map(|room| &room.members)
+}
+
+/// The parts of a turn that are not skipped, as this member's own bytes. `skipped` rises and does not overlap.
+fn put_pieces(connection: &mut Connection, turn: &[u8], skipped: &[(usize, usize)]) {
+    let mut at = 0;
+    for (from, to) in skipped {
+        connection.outbox.own().extend_from_slice(&turn[at..*from]);
+        at = *to;
+    }
+    connection.outbox.own().extend_from_slice(&turn[at..]);
+}
+
+/// A turn's messages and where each starts, for members that poll.
+fn split(turn: &[u8]) -> Vec<(usize, Message)> {
+    let bytes = Bytes::copy_from_slice(turn);
+    let mut messages = frame::messages(&bytes);
+    let mut split = Vec::new();
+    loop {
+        let at = bytes.len() - messages.remaining();
+        match messages.next() {
+            Some(Ok(message)) => split.push((at, message)),
+            // The payload came from a peer that does not frame as we do: what is left of this turn cannot be read.
+            Some(Err(_)) | None => return split,
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What other threads say to this shard, one message at a time.
+//!
+//! Invariants: exhaustive and short: each message is one call; order of arrival is order of effect.
+
+use std::time::Instant;
+
+use bytestring::ByteString;
+use protocol::engine::session::{CloseReason, Refusal, Session};
+
+use super::{Gateway, drain::Drain, reply};
+use crate::{clock, message::Message, metrics::DropReason, transport::PollReply};
+
+impl Gateway {
+    /// Handles one message of another thread.
+    pub(crate) fn handle(&mut self, message: Message, now: Instant) {
+        let now_ms = clock::wall_ms();
+        match message {
+            Message::Get { sid, reply: to } => self.handle_get(&sid, to, now),
+            Message::GetAborted { sid } => {
+                self.with_session(&sid, now, |session| session.handle_get_aborted(now));
+            }
+            Message::PostStarted { sid, reply: to } => {
+                let started = self.with_session(&sid, now, Session::handle_post_started);
+                reply(to, started.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_err(PollReply::from));
+            }
+            Message::Post { sid, body, reply: to } => {
+                self.tally.bytes_received += body.len() as u64;
+                let handled = match ByteString::try_from(body) {
+                    Ok(body) => self.with_session(&sid, now, |session| session.handle_post(body, now)),
+                    Err(_) => self.with_session(&sid, now, |session| {
+                        session.close(CloseReason::ParseError, now);
+                        Err(Refusal::BAD_REQUEST)
+                    }),
+                };
+                reply(to, handled.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_or_else(PollReply::from, |()| PollReply::ok()));
+            }
+            Message::PostAborted { sid } => {
+                self.with_session(&sid, now, |session| session.handle_post_aborted(now));
+            }
+            Message::Find { sid, reply: to } => {
+                reply(to, self.sids.contains_key(&sid));
+            }
+            Message::WebSocket { sid, tcp, rest } => match tokio::net::TcpStream::from_std(tcp) {
+                Ok(tcp) => self.adopt_websocket(&sid, tcp, rest, now),
+                Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),
+            },
+            Message::Publish { publish, ask } => self.slots.handle_publish(publish, ask, now, now_ms),
+            Message::Join { room, want, ask } => self.slots.handle_join(&room, want, ask, now, now_ms),
+            Message::Leave { room, shard } => self.slots.handle_leave(&room, shard, now),
+            Message::History { room, want, ask } => self.slots.handle_history(&room, want, ask, now_ms),
+            Message::Deliver { frame } => self.handle_deliver(&frame),
+            Message::Gap { room, stamp } => self.handle_gap(&room, stamp),
+            Message::Answer { token, answer } => self.handle_answer(token, answer),
+            Message::View(view) => self.slots.handle_view(view.table.clone(), now, now_ms),
+            Message::LinkUp(node) => self.slots.handle_link_up(node, now),
+            Message::LinkDown(node) => self.slots.handle_link_down(node, now),
+            Message::PeerFrame { from, frame } => self.handle_peer_frame(from, &frame, now, now_ms),
+            Message::PeerRequest { body, responder } => {
+                let request = self.requests.insert(responder) as u64;
+                self.slots.handle_history_request(request, &body);
+            }
+            Message::Read { read, found } => {
+                self.tally.reads += 1;
+                self.slots.handle_read(read, found, now_ms);
+            }
+            Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
+        }
+    }
+
+    fn handle_peer_frame(&mut self, from: mesh::NodeId, frame: &bytes::Bytes, now: Instant, now_ms: u64) {
+        if let Err(error) = self.slots.handle_frame(from, frame, now, now_ms) {
+            tracing::warn!(%from, %error, "dropped a frame of a peer");
+            self.tally.dropped.push(DropReason::Mesh);
+        }
+    }
+
+    /// The answer of a peer to `Task::Fetch`.
+    pub(crate) fn handle_fetched(&mut self, read: u64, body: Option<bytes::Bytes>) {
+        self.slots.handle_fetched(read, body, clock::wall_ms());
+    }
+}

@@ -1,0 +1,177 @@
+//! The end of a turn: everything that was decided leaves, in batches.
+//!
+//! Invariants: slot outputs are performed in order; rooms are delivered before own answers are flushed only where that
+//! keeps the order a client can observe; when a turn ends nothing waits that could have left.
+
+use std::{
+    cmp::Reverse,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mesh::{
+    NodeId, SendError,
+    room::RoomKey,
+    slot::{Found, Output},
+    wire::message::Frame,
+};
+use persistence::{Query, Record};
+
+use super::{Gateway, Task};
+use crate::{clock, message::Message, metrics::DropReason};
+
+/// Bytes of history one answer may hold.
+const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often sizes that are costly to count are counted.
+const COUNT: Duration = Duration::from_secs(1);
+/// Rounds of one turn: what a round causes is done in the next, and the rest in the next turn.
+const ROUNDS_MAX: usize = 8;
+
+/// What the shared gauges already show of this shard.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    next: Option<Instant>,
+    rooms: i64,
+    interest: i64,
+}
+
+impl Gateway {
+    /// Ends a turn; what it returns has to be started.
+    pub(crate) fn turn(&mut self, now: Instant) -> Vec<Task> {
+        if self.slots.poll_timeout().is_none_or(|at| at <= now) {
+            self.slots.handle_timeout(now, clock::wall_ms());
+        }
+        self.handle_timers(now);
+        self.drain_some(now);
+        for _ in 0..ROUNDS_MAX {
+            self.perform_outputs();
+            self.deliver_rooms();
+            self.flush_connections(now);
+            if self.dirty.is_empty() && !self.slots.has_output() {
+                break;
+            }
+        }
+        self.hand_over(now);
+        self.count(now);
+        self.tally.flush(&self.context.metrics);
+        std::mem::take(&mut self.tasks)
+    }
+
+    /// Gauges that several shards share move by what changed here since they were last moved.
+    fn count(&mut self, now: Instant) {
+        if self.counted.next.is_some_and(|next| next > now) {
+            return;
+        }
+        self.counted.next = Some(now + COUNT);
+        let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
+        let (rooms, interest) = (size(self.rooms.len()), size(self.slots.followed_rooms()));
+        self.tally.rooms += rooms - std::mem::replace(&mut self.counted.rooms, rooms);
+        self.tally.interest += interest - std::mem::replace(&mut self.counted.interest, interest);
+    }
+
+    /// When the next turn has to happen even if nothing arrives.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        [timer, self.slots.poll_timeout(), self.drain_timeout()].into_iter().flatten().min()
+    }
+
+    fn perform_outputs(&mut self) {
+        while let Some(output) = self.slots.poll_output() {
+            match output {
+                Output::Deliver { shard, frame } if shard == self.shard => self.handle_deliver(&frame),
+                Output::Deliver { shard, frame } => self.tell(shard, Message::Deliver { frame }),
+                Output::Gap { shard, room, stamp } if shard == self.shard => self.handle_gap(&room, stamp),
+                Output::Gap { shard, room, stamp } => self.tell(shard, Message::Gap { room, stamp }),
+                Output::Answer { ask, answer } if ask.shard == self.shard => self.handle_answer(ask.token, answer),
+                Output::Answer { ask, answer } => self.tell(ask.shard, Message::Answer { token: ask.token, answer }),
+                Output::Send { to, lane, frame } => self.sends.push((to, lane, frame)),
+                Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),
+                Output::Read { read, room, after, upto, count } => self.read(read, &room, after, upto, count),
+                Output::Fetch { read, from, request } => self.tasks.push(Task::Fetch { read, from, request }),
+                Output::Respond { request, body } => {
+                    if let Some(responder) = usize::try_from(request).ok().and_then(|r| self.requests.try_remove(r)) {
+                        responder.answer(body);
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, shard: u8, message: Message) {
+        if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard)) {
+            outgoing.push(message);
+        }
+    }
+
+    /// Gives every batch to its thread.
+    fn hand_over(&mut self, now: Instant) {
+        self.append();
+        for (shard, outgoing) in self.outgoing.iter_mut().enumerate() {
+            if !outgoing.is_empty() {
+                self.context.shards[shard].send_all(outgoing.drain(..));
+            }
+        }
+        if self.sends.is_empty() {
+            return;
+        }
+        let Some(mesh) = &self.context.mesh else { return self.sends.clear() };
+        let batch = std::mem::take(&mut self.sends);
+        let to: Vec<NodeId> = batch.iter().map(|(to, _, _)| *to).collect();
+        let Err(refused) = mesh.send_batch(batch) else { return };
+        for (at, error) in refused.failures {
+            self.tally.dropped.push(DropReason::Mesh);
+            // Without a link its end is reported by itself, and everything is said again when it is back.
+            if let (Some(node), false) = (to.get(at), error == SendError::NoLink) {
+                self.slots.handle_send_failed(*node, now);
+            }
+        }
+    }
+
+    fn append(&mut self) {
+        if self.appends.is_empty() {
+            return;
+        }
+        let records = std::mem::take(&mut self.appends);
+        self.tally.appends += records.len() as u64;
+        if let Err(error) = self.context.store.append(records) {
+            // New publishes are refused from here on (`Gateway::refusal`); these are live, but not in history.
+            tracing::warn!(%error, "history was not kept");
+            self.tally.dropped.push(DropReason::Store);
+        }
+    }
+
+    /// Reads history. What was stamped this turn is appended first, so that a read sees it.
+    fn read(&mut self, read: u64, room: &RoomKey, after: u64, upto: u64, count: u32) {
+        self.append();
+        let query = Query {
+            slot: room.slot(),
+            room: room.as_bytes().clone(),
+            after,
+            upto,
+            limit: usize::try_from(count).unwrap_or(usize::MAX),
+            max_bytes: READ_BYTES_MAX,
+            newest: true,
+        };
+        let back = self.context.shards[usize::from(self.shard)].clone();
+        let asked = self.context.store.read(query, move |page| {
+            let found = page.ok().map(|page| {
+                let frames: Vec<Arc<Frame>> = page.records.into_iter().filter_map(frame).collect();
+                Found { frames, more: page.more }
+            });
+            back.send(Message::Read { read, found });
+        });
+        if let Err(error) = asked {
+            tracing::warn!(%error, "history was not read");
+            self.slots.handle_read(read, None, clock::wall_ms());
+        }
+    }
+}
+
+fn record(frame: &Frame, body: bytes::Bytes) -> Record {
+    Record { slot: frame.slot, room: frame.room.as_bytes().clone(), n: frame.n, time_ms: frame.time_ms, body }
+}
+
+/// A record that does not decode was checked by the store's sum: it is of another version, and is passed over.
+fn frame(record: Record) -> Option<Arc<Frame>> {
+    Frame::decode(record.body).ok().map(Arc::new)
+}

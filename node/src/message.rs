@@ -1,0 +1,102 @@
+//! What threads say to a shard.
+//!
+//! Invariants: a message names its shard's state by `Sid`, token or room, never by pointer; every `reply` is answered or
+//! dropped, and a dropped one tells the asker that the session is gone.
+
+use std::{net::TcpStream, sync::Arc};
+
+use bytes::Bytes;
+use mesh::{
+    NodeId, Responder, View,
+    room::RoomKey,
+    slot::{Answer, Ask, Found, Publish, Stamp, Want},
+    wire::message::Frame,
+};
+use protocol::sid::Sid;
+use tokio::sync::oneshot;
+
+use crate::{mailbox::Weigh, transport::PollReply};
+
+/// Bytes a message costs besides its payload.
+const OVERHEAD: usize = 128;
+
+/// See the module.
+pub(crate) enum Message {
+    /// A polling GET for a session of this shard.
+    Get { sid: Sid, reply: oneshot::Sender<PollReply> },
+    /// The client of an open GET went away.
+    GetAborted { sid: Sid },
+    /// A polling POST begins; its body is read only if this is answered with `Ok`.
+    PostStarted { sid: Sid, reply: oneshot::Sender<Result<(), PollReply>> },
+    /// Its body.
+    Post { sid: Sid, body: Bytes, reply: oneshot::Sender<PollReply> },
+    /// Its body never came or was too large.
+    PostAborted { sid: Sid },
+    /// Does this session live here?
+    Find { sid: Sid, reply: oneshot::Sender<bool> },
+    /// A WebSocket that was opened with this session's id, after the 101; `rest` was read beyond the request.
+    WebSocket { sid: Sid, tcp: TcpStream, rest: Bytes },
+
+    /// A socket of another shard publishes to a slot of this one.
+    Publish { publish: Publish, ask: Ask },
+    /// A socket of another shard joins.
+    Join { room: RoomKey, want: Want, ask: Ask },
+    /// The last member of another shard left.
+    Leave { room: RoomKey, shard: u8 },
+    /// A socket of another shard reads history.
+    History { room: RoomKey, want: Want, ask: Ask },
+    /// A frame for this shard's members.
+    Deliver { frame: Arc<Frame> },
+    /// Continuity was lost for this shard's members.
+    Gap { room: RoomKey, stamp: Stamp },
+    /// The answer to a question of this shard.
+    Answer { token: u64, answer: Answer },
+
+    /// Who owns what, from now on.
+    View(Arc<View>),
+    /// A peer can be reached.
+    LinkUp(NodeId),
+    /// A peer cannot be reached.
+    LinkDown(NodeId),
+    /// An application frame of a peer about one of this shard's slots.
+    PeerFrame { from: NodeId, frame: Bytes },
+    /// A peer's question about one of this shard's slots.
+    PeerRequest { body: Bytes, responder: Responder },
+    /// The store's answer.
+    Read { read: u64, found: Option<Found> },
+    /// Close every connection at this pace and tell when the last one is gone.
+    Drain { per_second: usize, done: oneshot::Sender<()> },
+}
+
+impl Weigh for Message {
+    fn weight(&self) -> usize {
+        let payload = match self {
+            Message::Post { body, .. } | Message::PeerRequest { body, .. } => body.len(),
+            Message::WebSocket { rest, .. } => rest.len(),
+            Message::Publish { publish, .. } => publish.payload.len(),
+            Message::Deliver { frame } => frame.payload.len(),
+            Message::PeerFrame { frame, .. } => frame.len(),
+            Message::Read { found, .. } => found.iter().flat_map(|found| &found.frames).map(|f| f.payload.len()).sum(),
+            Message::Answer { answer, .. } => match answer {
+                Answer::Joined(Ok(history)) | Answer::History(Ok(history)) => {
+                    history.frames.iter().map(|frame| frame.payload.len()).sum()
+                }
+                Answer::Joined(Err(_)) | Answer::History(Err(_)) | Answer::Published(_) => 0,
+            },
+            Message::Get { .. }
+            | Message::GetAborted { .. }
+            | Message::PostStarted { .. }
+            | Message::PostAborted { .. }
+            | Message::Find { .. }
+            | Message::Join { .. }
+            | Message::Leave { .. }
+            | Message::History { .. }
+            | Message::Gap { .. }
+            | Message::View(_)
+            | Message::LinkUp(_)
+            | Message::LinkDown(_)
+            | Message::Drain { .. } => 0,
+        };
+        OVERHEAD + payload
+    }
+}

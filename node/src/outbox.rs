@@ -1,0 +1,190 @@
+//! What waits to be written to one WebSocket: nothing, own bytes, or a stretch of a room's shared log.
+//!
+//! Invariants:
+//! - bytes leave in the order they were given, whole frames only: a partial write is finished before anything else;
+//! - while the kernel takes everything, nothing is kept: the turn's bytes are written from the room's buffer itself;
+//! - a connection that lags holds a cursor into each room's log, not a copy; `backlog_bytes` is what it is behind.
+
+use std::{collections::VecDeque, io, net::Shutdown};
+
+use bytes::Bytes;
+use protocol::engine::frame;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
+use crate::room::{RoomId, Rooms};
+
+/// Bytes handed to the kernel in one call while catching up.
+const CATCH_UP_BYTES: usize = 256 * 1024;
+
+/// One stretch of what a lagging connection is behind.
+#[derive(Debug)]
+enum Segment {
+    /// Bytes only this connection gets.
+    Own(Bytes),
+    /// The room's log from one position to another.
+    Room { room: RoomId, from: u64, to: u64 },
+}
+
+/// How far a write got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// Everything left.
+    Done,
+    /// The kernel takes no more; somebody must wait until it does.
+    Blocked,
+    /// The peer is gone or so far behind that the log no longer has what it needs.
+    Broken,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    own: Vec<u8>,
+    backlog: VecDeque<Segment>,
+    backlog_bytes: usize,
+}
+
+impl Outbox {
+    /// Room for bytes that only this connection gets; they leave with the next `flush`.
+    pub(crate) fn own(&mut self) -> &mut Vec<u8> {
+        &mut self.own
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn bytes(&self) -> usize {
+        self.own.len() + self.backlog_bytes
+    }
+
+    /// Whether the connection lags.
+    pub(crate) fn is_lagging(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
+    /// Writes the own bytes, or queues them behind the backlog.
+    pub(crate) fn flush(&mut self, tcp: &TcpStream) -> Progress {
+        if self.own.is_empty() {
+            return if self.is_lagging() { Progress::Blocked } else { Progress::Done };
+        }
+        if self.is_lagging() {
+            self.queue_own(0);
+            return Progress::Blocked;
+        }
+        match write(tcp, &self.own) {
+            Ok(written) if written == self.own.len() => {
+                self.own.clear();
+                Progress::Done
+            }
+            Ok(written) => {
+                self.queue_own(written);
+                Progress::Blocked
+            }
+            Err(_) => Progress::Broken,
+        }
+    }
+
+    /// Writes a room's turn (`turn` stands in the room's log from `start` on), or notes that this connection is behind.
+    ///
+    /// The flag says whether a cursor into the room's log was made: its log must then be kept (`Rooms::release` ends it).
+    pub(crate) fn write_turn(&mut self, tcp: &TcpStream, room: RoomId, start: u64, turn: &[u8]) -> (Progress, bool) {
+        if self.flush(tcp) == Progress::Broken {
+            return (Progress::Broken, false);
+        }
+        let to = start + turn.len() as u64;
+        if self.is_lagging() {
+            return (Progress::Blocked, self.queue_room(room, start, to));
+        }
+        match write(tcp, turn) {
+            Ok(written) if written == turn.len() => (Progress::Done, false),
+            Ok(written) => (Progress::Blocked, self.queue_room(room, start + written as u64, to)),
+            Err(_) => (Progress::Broken, false),
+        }
+    }
+
+    /// Catches up as far as the kernel lets it. Call when the socket is writable.
+    pub(crate) fn catch_up(&mut self, tcp: &TcpStream, rooms: &mut Rooms) -> Progress {
+        while let Some(segment) = self.backlog.front_mut() {
+            let (written, offered) = match segment {
+                Segment::Own(bytes) => (write(tcp, bytes), bytes.len()),
+                Segment::Room { room, from, to } => match rooms.log(*room, *from, *to) {
+                    Some(chunk) => {
+                        let chunk = &chunk[..chunk.len().min(CATCH_UP_BYTES)];
+                        (write(tcp, chunk), chunk.len())
+                    }
+                    None => return Progress::Broken,
+                },
+            };
+            let Ok(written) = written else { return Progress::Broken };
+            self.backlog_bytes -= written;
+            let finished = match segment {
+                Segment::Own(bytes) => {
+                    let _ = bytes.split_to(written);
+                    bytes.is_empty()
+                }
+                Segment::Room { from, to, .. } => {
+                    *from += written as u64;
+                    from == to
+                }
+            };
+            if finished && let Some(Segment::Room { room, .. }) = self.backlog.pop_front() {
+                rooms.release(room);
+            }
+            if written < offered {
+                return Progress::Blocked;
+            }
+        }
+        self.flush(tcp)
+    }
+
+    /// Says goodbye and closes: what the kernel takes now still leaves, the rest is given up.
+    pub(crate) fn close(&mut self, tcp: &TcpStream, code: Option<u16>) {
+        match code {
+            Some(code) => frame::put_close(&mut self.own, code, ""),
+            None => self.own.extend_from_slice(&[0x88, 0]),
+        }
+        let _ = self.flush(tcp);
+        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
+    }
+
+    /// Gives up everything that waits.
+    pub(crate) fn abandon(&mut self, rooms: &mut Rooms) {
+        for segment in self.backlog.drain(..) {
+            if let Segment::Room { room, .. } = segment {
+                rooms.release(room);
+            }
+        }
+        self.own = Vec::new();
+        self.backlog_bytes = 0;
+    }
+
+    fn queue_own(&mut self, written: usize) {
+        let bytes = Bytes::copy_from_slice(&self.own[written..]);
+        self.own.clear();
+        self.backlog_bytes += bytes.len();
+        self.backlog.push_back(Segment::Own(bytes));
+    }
+
+    /// Notes a stretch of a room's log; whether that made a new cursor.
+    fn queue_room(&mut self, room: RoomId, from: u64, to: u64) -> bool {
+        self.backlog_bytes += usize::try_from(to - from).unwrap_or(usize::MAX);
+        match self.backlog.back_mut() {
+            Some(Segment::Room { room: last, to: end, .. }) if *last == room && *end == from => {
+                *end = to;
+                false
+            }
+            Some(Segment::Own(_) | Segment::Room { .. }) | None => {
+                self.backlog.push_back(Segment::Room { room, from, to });
+                true
+            }
+        }
+    }
+}
+
+/// A non-blocking write; 0 when the kernel takes nothing now.
+fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match tcp.try_write(bytes) {
+        Ok(written) => Ok(written),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,101 @@
+//! What the mesh tells this node, sorted to the shards whose slots it is about.
+//!
+//! Invariants: runs on the mesh thread and never waits; a slot's frames reach its shard in the order of their lane; a lane
+//! is read no further while its shards are behind (`ready`), which slows the sending peer and nobody else.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mesh::{
+    Event, Handler, Responder,
+    room::RoomKey,
+    wire::message::{Address, Figures, Request},
+};
+
+use crate::{
+    api::Fact,
+    cluster::figures,
+    context::Context,
+    message::Message,
+    metrics::DropReason,
+};
+
+/// See the module.
+pub(crate) struct Peers {
+    context: Arc<Context>,
+}
+
+impl Peers {
+    /// Sorts for the shards of `context`.
+    pub(crate) fn new(context: Arc<Context>) -> Peers {
+        Peers { context }
+    }
+
+    fn everybody(&self, message: impl Fn() -> Message) {
+        for shard in &self.context.shards {
+            shard.send(message());
+        }
+    }
+
+    fn to_slot(&self, slot: u16, message: Message) {
+        let shard = self.context.shard_of_slot(slot);
+        self.context.shards[usize::from(shard)].send(message);
+    }
+
+    fn frame(&self, from: mesh::NodeId, frame: Bytes) {
+        match Address::peek(&frame) {
+            Ok(Address::Slot(slot)) => self.to_slot(slot, Message::PeerFrame { from, frame }),
+            Ok(Address::Everybody) => self.everybody(|| Message::PeerFrame { from, frame: frame.clone() }),
+            Err(error) => {
+                tracing::warn!(%from, %error, "dropped a frame of a peer");
+                self.context.metrics.dropped.of(DropReason::Mesh).inc();
+            }
+        }
+    }
+
+    /// A question; one that cannot be read is refused by dropping its responder.
+    fn request(&self, body: Bytes, responder: Responder) {
+        match Request::decode(&body) {
+            Ok(Request::Figures) => {
+                let Figures { connections, slots } = figures(&self.context);
+                responder.answer(Figures { connections, slots }.encode());
+            }
+            Ok(Request::History { room, .. }) => {
+                if let Some(room) = RoomKey::from_bytes(Bytes::copy_from_slice(room)) {
+                    self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
+                }
+            }
+            Err(error) => tracing::warn!(%error, "refused a question of a peer"),
+        }
+    }
+}
+
+impl Handler for Peers {
+    fn handle(&self, event: Event) {
+        match event {
+            Event::View(view) => {
+                tracing::info!(view = view.version, members = view.members.len(), "the cluster changed");
+                if view.members.len() > 1 {
+                    self.context.health.set(Fact::Joined, true);
+                }
+                self.everybody(|| Message::View(view.clone()));
+            }
+            Event::LinkUp { node, generation } => {
+                tracing::info!(%node, generation, "link up");
+                self.everybody(|| Message::LinkUp(node));
+            }
+            Event::LinkDown { node, generation, reason } => {
+                tracing::warn!(%node, generation, reason, "link down");
+                self.everybody(|| Message::LinkDown(node));
+            }
+            Event::Frame { from, lane: _, frame } => self.frame(from, frame),
+            Event::Request { from: _, body, responder } => self.request(body, responder),
+        }
+    }
+
+    async fn ready(&self, _lane: u8) {
+        for shard in &self.context.shards {
+            shard.ready().await;
+        }
+    }
+}

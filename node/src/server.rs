@@ -1,0 +1,294 @@
+//! The client port: connections accepted per shard, HTTP/1.1 by hyper, requests given to whom they are for.
+//!
+//! Invariants: the order of checks is the reference server's (`protocol.md` 5): transport, origin, session, then method,
+//! upgrade and version; every answer carries the CORS headers its origin may see; a header block is bounded in bytes,
+//! number and time; running out of descriptors pauses the accept loop and ends nothing.
+
+mod cors;
+mod query;
+
+use std::{convert::Infallible, rc::Rc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use protocol::{
+    engine::session::Refusal,
+    sid::Sid,
+};
+use query::Query;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::{
+    clock,
+    message::Message,
+    metrics::{HandshakeError, RejectReason},
+    shard::Shard,
+    transport::{Body, PollReply, polling},
+};
+
+/// Header lines of one request (`reliability.md` 4.4).
+const HEADERS_MAX: usize = 64;
+/// Time a client may take for its header block.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after the system refused a connection, so that the loop does not spin while descriptors are short.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Smallest header buffer hyper takes.
+const HEADER_BYTES_MIN: usize = 8 * 1024;
+
+/// Accepts until the node stops taking connections.
+pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+    let stop = shard.context().stop_accepting.clone();
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((tcp, _)) => {
+                let _ = tcp.set_nodelay(true);
+                shard.spawn(serve(shard.clone(), tcp));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting clients pauses");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
+    let header_bytes = shard.context().config.limits.header_bytes.bytes().max(HEADER_BYTES_MIN);
+    let service = service_fn(|request| {
+        let shard = shard.clone();
+        async move { Ok::<_, Infallible>(answer(&shard, request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(header_bytes);
+    if let Err(error) = http.serve_connection(TokioIo::new(tcp), service).with_upgrades().await {
+        if error.is_parse() || error.is_timeout() {
+            shard.context().metrics.rejected.of(RejectReason::Headers).inc();
+        }
+        tracing::debug!(%error, "a client's HTTP connection ended");
+    }
+}
+
+/// Answers one request of the client port.
+async fn answer(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body> {
+    let context = shard.context();
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let path = request.uri().path();
+    let mut response = if path == context.config.socketio.path {
+        engine(shard, request).await
+    } else if let (Some(asset), &Method::GET | &Method::HEAD) =
+        (context.assets.respond(path, request.headers()), request.method())
+    {
+        asset.map(Full::new)
+    } else {
+        plain(StatusCode::NOT_FOUND, "nothing is served at this path\n")
+    };
+    if let Some(origin) = origin {
+        cors::allow(&context.config.server.allowed_origins, &origin, response.headers_mut());
+    }
+    response
+}
+
+/// Answers a request of the Engine.IO path.
+async fn engine(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body> {
+    if request.method() == Method::OPTIONS {
+        return cors::preflight(request.headers());
+    }
+    let query = Query::parse(request.uri().query().unwrap_or_default());
+    let wants_websocket = is_upgrade(request.headers());
+    match route(shard, &request, &query).await {
+        Ok(Route::Poll { at, sid }) => finish(shard, polling::serve(shard, at, sid, request).await),
+        Ok(Route::OpenPolling) => open_polling(shard).await,
+        Ok(Route::WebSocket(session)) => upgrade(shard, request, session),
+        // A WebSocket client cannot read a JSON body; it gets the bare text (`protocol.md` 5).
+        Err(refusal) if wants_websocket => {
+            count(shard, refusal.code);
+            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+            let mut response = plain(status, refusal.message);
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+            response
+        }
+        Err(refusal) => finish(shard, refusal.into()),
+    }
+}
+
+/// Where an Engine.IO request goes.
+enum Route {
+    Poll { at: u8, sid: Sid },
+    OpenPolling,
+    /// A WebSocket: for a session that exists, or for a new one.
+    WebSocket(Option<(u8, Sid)>),
+}
+
+async fn route(shard: &Rc<Shard>, request: &Request<Incoming>, query: &Query<'_>) -> Result<Route, Refusal> {
+    let context = shard.context();
+    let transports = context.config.socketio.transports;
+    let websocket = match query.transport {
+        Some("polling") if transports.polling => false,
+        Some("websocket") if transports.websocket => true,
+        Some(_) | None => return Err(Refusal::TRANSPORT_UNKNOWN),
+    };
+    if !cors::may_connect(&context.config.server.allowed_origins, request.headers()) {
+        context.metrics.rejected.of(RejectReason::Origin).inc();
+        return Err(Refusal::FORBIDDEN);
+    }
+    let upgrade = is_upgrade(request.headers());
+    if let Some(sid) = query.sid {
+        let (at, sid) = find(shard, sid).await.ok_or(Refusal::UNKNOWN_SID)?;
+        return match (websocket, upgrade) {
+            (false, false) => Ok(Route::Poll { at, sid }),
+            (true, true) => Ok(Route::WebSocket(Some((at, sid)))),
+            (true, false) | (false, true) => Err(Refusal::BAD_REQUEST),
+        };
+    }
+    if request.method() != Method::GET {
+        return Err(Refusal::BAD_HANDSHAKE_METHOD);
+    }
+    if websocket != upgrade {
+        return Err(Refusal::BAD_REQUEST);
+    }
+    if query.eio != Some("4") {
+        return Err(Refusal::UNSUPPORTED_PROTOCOL_VERSION);
+    }
+    Ok(if websocket { Route::WebSocket(None) } else { Route::OpenPolling })
+}
+
+/// The session and its shard, if it lives in this process.
+async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(u8, Sid)> {
+    let context = shard.context();
+    let sid = Sid::parse(sid, &context.sid_key).ok()?;
+    let at = context.shard_of(&sid)?;
+    let (reply, found) = oneshot::channel();
+    shard.tell(at, Message::Find { sid, reply });
+    found.await.ok()?.then_some((at, sid))
+}
+
+async fn open_polling(shard: &Rc<Shard>) -> Response<Body> {
+    let (reply, opened) = oneshot::channel();
+    let Some(random) = place(shard) else { return full(shard) };
+    shard.with(|gateway| gateway.open_polling(random, reply, clock::now()));
+    finish(shard, opened.await.unwrap_or_else(|_| Refusal::UNKNOWN_SID.into()))
+}
+
+/// Takes a place for a new connection, and the random part of its name.
+fn place(shard: &Rc<Shard>) -> Option<[u8; 12]> {
+    let mut random = [0; 12];
+    getrandom::fill(&mut random).ok()?;
+    shard.context().admit().then_some(random)
+}
+
+fn full(shard: &Rc<Shard>) -> Response<Body> {
+    shard.context().metrics.rejected.of(RejectReason::Connections).inc();
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "this node has as many connections as it may have\n");
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    response
+}
+
+/// Answers 101 and hands the socket to the shard of its session.
+fn upgrade(shard: &Rc<Shard>, mut request: Request<Incoming>, session: Option<(u8, Sid)>) -> Response<Body> {
+    let accept = match request.headers().get(header::SEC_WEBSOCKET_KEY) {
+        Some(key) => derive_accept_key(key.as_bytes()),
+        None => return plain(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"),
+    };
+    if request.headers().get(header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+        let mut response = plain(StatusCode::UPGRADE_REQUIRED, "only WebSocket version 13 is spoken here");
+        response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return response;
+    }
+    let random = match session {
+        Some(_) => None,
+        None => match place(shard) {
+            Some(random) => Some(random),
+            None => return full(shard),
+        },
+    };
+    let upgraded = hyper::upgrade::on(&mut request);
+    let to = shard.clone();
+    shard.spawn(async move {
+        match (upgraded.await, session, random) {
+            (Ok(upgraded), session, random) => hand_over(&to, upgraded, session, random),
+            // The client left between its request and our answer.
+            (Err(_), _, Some(_)) => to.context().leave(),
+            (Err(_), _, None) => {}
+        }
+    });
+    let mut response = Response::new(Full::default());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&accept) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}
+
+fn hand_over(
+    shard: &Rc<Shard>,
+    upgraded: hyper::upgrade::Upgraded,
+    session: Option<(u8, Sid)>,
+    random: Option<[u8; 12]>,
+) {
+    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
+    let (tcp, rest) = (parts.io.into_inner(), parts.read_buf);
+    match (session, random) {
+        (Some((at, sid)), _) if at == shard.number() => {
+            shard.with(|gateway| gateway.adopt_websocket(&sid, tcp, rest, clock::now()));
+        }
+        (Some((at, sid)), _) => match tcp.into_std() {
+            Ok(tcp) => shard.tell(at, Message::WebSocket { sid, tcp, rest }),
+            Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),
+        },
+        (None, Some(random)) => {
+            shard.with(|gateway| gateway.open_websocket(random, tcp, rest, clock::now()));
+        }
+        (None, None) => {}
+    }
+}
+
+/// Whether the request asks for a WebSocket.
+fn is_upgrade(headers: &HeaderMap) -> bool {
+    let has = |name, token: &str| {
+        headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .any(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token)))
+    };
+    has(header::CONNECTION, "upgrade") && has(header::UPGRADE, "websocket")
+}
+
+fn finish(shard: &Rc<Shard>, reply: PollReply) -> Response<Body> {
+    count(shard, reply.code);
+    reply.into_response()
+}
+
+fn count(shard: &Rc<Shard>, code: Option<u8>) {
+    let error = match code {
+        Some(0) => HandshakeError::TransportUnknown,
+        Some(1) => HandshakeError::SessionUnknown,
+        Some(2) => HandshakeError::BadMethod,
+        Some(3) => HandshakeError::BadRequest,
+        Some(4) => HandshakeError::Forbidden,
+        Some(5) => HandshakeError::Version,
+        Some(_) | None => return,
+    };
+    shard.context().metrics.handshake_errors.of(error).inc();
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}

@@ -1,0 +1,54 @@
+//! How clients reach a shard: long-polling requests and WebSockets, and the answers both give.
+
+pub(crate) mod polling;
+pub(crate) mod websocket;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use http::{HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use protocol::engine::session::Refusal;
+
+/// Body of every answer of the client port.
+pub(crate) type Body = Full<Bytes>;
+
+/// The answer to a polling request, made on the session's shard and sent by the one that has the connection.
+#[derive(Debug)]
+pub(crate) struct PollReply {
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    /// The Engine.IO error code, for the metrics.
+    pub(crate) code: Option<u8>,
+}
+
+impl PollReply {
+    /// Packets for an open poll.
+    pub(crate) fn packets(body: ByteString) -> PollReply {
+        let content_type = "text/plain; charset=UTF-8";
+        PollReply { status: StatusCode::OK, content_type, body: body.into_bytes(), code: None }
+    }
+
+    /// The answer to a POST that was taken.
+    pub(crate) fn ok() -> PollReply {
+        PollReply { status: StatusCode::OK, content_type: "text/html", body: Bytes::from_static(b"ok"), code: None }
+    }
+
+    /// The answer as HTTP.
+    pub(crate) fn into_response(self) -> Response<Body> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+impl From<Refusal> for PollReply {
+    fn from(refusal: Refusal) -> PollReply {
+        let body = refusal.body().into_owned().into_bytes().into();
+        let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+        PollReply { status, content_type: "application/json", body, code: refusal.code }
+    }
+}
