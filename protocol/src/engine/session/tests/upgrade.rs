@@ -65,6 +65,16 @@ fn the_release_timer_rests_while_a_poll_is_about_to_be_answered() {
 }
 
 #[test]
+fn the_switch_releases_a_poll_that_still_waits() {
+    let mut rig = Rig::probing();
+    rig.get();
+    assert_eq!(rig.outputs(), [body("6")]);
+    rig.get();
+    rig.ws("5");
+    assert_eq!(rig.outputs(), [body("6"), Output::Upgraded]);
+}
+
+#[test]
 fn messages_leave_by_the_poll_while_probing() {
     let mut rig = Rig::probing();
     rig.session.send(text("a"));
