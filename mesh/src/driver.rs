@@ -5,6 +5,8 @@
 //! task); a stop ends every task before `run` returns.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,

@@ -236,6 +236,52 @@ fn a_slow_receiver_makes_the_sender_full_and_loses_nothing() {
 }
 
 #[test]
+fn a_receiver_that_holds_every_lane_still_answers_questions_and_stays_a_member() {
+    let (nodes, _) = three();
+    nodes[1].recorder.held.store(true, std::sync::atomic::Ordering::SeqCst);
+    let chunk = Bytes::from(vec![0; 16 << 10]);
+    for lane in 0..LANES {
+        wait("a full lane", Duration::from_secs(10), || {
+            while nodes[0].mesh.send(NodeId(1), lane, chunk.clone()).is_ok() {}
+            std::thread::sleep(Duration::from_millis(200));
+            nodes[0].mesh.send(NodeId(1), lane, chunk.clone()) == Err(SendError::Full)
+        });
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let large = Bytes::from([&b"echo"[..], &vec![1; 512 << 10]].concat());
+    for _ in 0..4 {
+        let asked = nodes[0].mesh.request(NodeId(1), large.clone(), Duration::from_secs(5));
+        assert_eq!(runtime.block_on(asked), Ok(large.clone()));
+    }
+    assert!(nodes.iter().all(|node| node.members() == [0, 1, 2]));
+}
+
+#[test]
+fn nodes_that_start_together_have_one_link_per_pair_and_none_that_flapped() {
+    const COUNT: u16 = 8;
+    let first = Node::join(0, 1, &[]);
+    let second = Node::join(1, 1, &[first.addr]);
+    let seeds = [first.addr, second.addr];
+    let mut nodes = vec![first, second];
+    nodes.extend((2..COUNT).map(|node| Node::join(node, 1, &seeds)));
+    let all: Vec<u16> = (0..COUNT).collect();
+    wait("eight nodes to form a cluster", Duration::from_secs(5), || {
+        nodes.iter().all(|node| node.members() == all && node.mesh.links().iter().all(is_up))
+    });
+    // Whatever surplus connections there were have time to make trouble.
+    std::thread::sleep(Duration::from_millis(500));
+    for node in &nodes {
+        let links = node.links();
+        assert_eq!(links.len(), usize::from(COUNT) - 1, "{links:?}");
+        assert!(links.iter().all(|(_, _, up)| *up));
+    }
+    let dials: u64 = nodes.iter().map(|node| node.mesh.stats().dials).sum();
+    let pairs = u64::from(COUNT) * (u64::from(COUNT) - 1) / 2;
+    eprintln!("{dials} dials for {pairs} pairs");
+    assert!(dials <= pairs * 3 / 2, "{dials} dials for {pairs} pairs");
+}
+
+#[test]
 fn a_lane_or_node_that_does_not_exist_has_no_link() {
     let (nodes, _) = three();
     assert_eq!(nodes[0].mesh.send(NodeId(1), LANES, Bytes::new()), Err(SendError::NoLink));

@@ -107,3 +107,64 @@ fn get_message(buf: &mut impl Buf) -> Result<Message<Identity>, CodecError> {
         _ => return Err(CodecError::Invalid),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::NodeId;
+
+    fn identity(node: u16) -> Identity {
+        let addr = "10.0.0.1:7946".parse().unwrap();
+        Identity { node: NodeId(node), generation: 5, edition: 1, draining: false, addr, name: "a".into() }
+    }
+
+    fn header(message: Message<Identity>) -> Header<Identity> {
+        Header { src: identity(1), src_incarnation: 2, dst: identity(3), message }
+    }
+
+    #[test]
+    fn every_message_reads_back_as_written() {
+        let (target, origin, probe_number) = (identity(7), identity(8), 9);
+        let messages = [
+            Message::Ping(1),
+            Message::Ack(2),
+            Message::PingReq { target: target.clone(), probe_number },
+            Message::IndirectPing { origin: origin.clone(), probe_number },
+            Message::IndirectAck { target, probe_number },
+            Message::ForwardedAck { origin, probe_number },
+            Message::Announce,
+            Message::Feed,
+            Message::Gossip,
+            Message::Broadcast,
+            Message::TurnUndead,
+        ];
+        for (message, code) in messages.into_iter().zip(0_u8..) {
+            let header = header(message);
+            let mut buf = BytesMut::new();
+            PacketCodec.encode_header(&header, &mut buf).unwrap();
+            assert_eq!(parts(&header.message).0, code, "codes are never renumbered");
+            assert_eq!(PacketCodec.decode_header(&buf[..]).unwrap(), header);
+            for cut in 0..buf.len() {
+                assert_eq!(PacketCodec.decode_header(&buf[..cut]).unwrap_err(), CodecError::Truncated);
+            }
+        }
+    }
+
+    #[test]
+    fn the_bytes_of_a_ping_never_change() {
+        let mut buf = BytesMut::new();
+        PacketCodec.encode_header(&header(Message::Ping(9)), &mut buf).unwrap();
+        let golden = b"\0\x01\0\0\0\0\0\0\0\x05\0\x01\0\x04\x1f\x0a\x0a\0\0\x01\x01a\0\x02\
+            \0\x03\0\0\0\0\0\0\0\x05\0\x01\0\x04\x1f\x0a\x0a\0\0\x01\x01a\0\x09";
+        assert_eq!(&buf[..], golden);
+    }
+
+    #[test]
+    fn a_full_packet_is_an_error_and_no_panic() {
+        let member = Member::alive(identity(1));
+        assert_eq!(PacketCodec.encode_member(&member, BytesMut::new().limit(50)), Err(CodecError::Full));
+        assert_eq!(PacketCodec.encode_header(&header(Message::Feed), BytesMut::new().limit(50)), Err(CodecError::Full));
+    }
+}

@@ -396,3 +396,20 @@ fn hostile_packets_change_nothing() {
     assert!(value.handle_packet(&vec![0; MAX_PACKET + 1], now).is_err());
     assert_eq!(value.peers().filter(|peer| peer.state() != foca::State::Down).count(), 1);
 }
+
+#[test]
+fn a_learned_address_reaches_everyone_under_the_same_generation() {
+    let mut net = Net::new(5, 0, 1);
+    assert!(net.run(seconds(5), |net| net.agree(&[0, 1, 2, 3, 4])).is_some());
+    let (ip, now) = ("10.9.9.9".parse().unwrap(), net.now);
+    net.nodes.get_mut(&2).unwrap().handle_address(ip, now);
+    net.perform(2);
+    let known = |net: &Net| {
+        net.agree(&[0, 1, 2, 3, 4])
+            && net.nodes.values().all(|value| {
+                let member = &value.view().members[2];
+                (member.addr.ip(), member.generation) == (ip, 1)
+            })
+    };
+    assert!(net.run(seconds(3), known).is_some());
+}
