@@ -16,8 +16,7 @@ const PENDING_MAX: usize = 64 << 20;
 
 /// The answer to every upgrade, with the open packet behind it. The load test does not check the key, so none is made.
 const WELCOME: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
-const OPEN: &[u8] =
-    br#"0{"sid":"floor","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
+const OPEN: &[u8] = br#"0{"sid":"floor","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#;
 
 /// What a client wants.
 #[derive(Debug, PartialEq, Eq)]
