@@ -62,9 +62,9 @@ class Cluster:
             if size > 1:
                 flags += ["--cluster-key-file", str(key)]
                 flags += [word for other in nodes if other[2] != mesh for word in ("--seed", f"127.0.0.1:{other[2]}")]
-            log = open(root / f"gw-{n}.log", "wb")
             command = [os.environ["STARLING_BIN"], "serve", *flags]
-            self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+            with open(root / f"gw-{n}.log", "wb") as log:
+                self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
         try:
             for admin in admins:
                 wait(lambda: fetch_json(f"{admin}/readyz"), READY_SECONDS, f"{admin} to be ready")

@@ -74,7 +74,7 @@ onClusters([1], "another origin", (nodes) => {
     assert.notEqual(answer.headers["access-control-allow-origin"], "http://evil.example");
     assert.notEqual(answer.headers["access-control-allow-origin"], "*");
   });
-}, [], { STARLING_SERVER__ALLOWED_ORIGINS: '["http://app.example"]' });
+}, [], { STARLING_SERVER__ALLOWED_ORIGINS: "http://app.example" });
 
 onOneAndThree("the admin port", (nodes, size) => {
   test("answers the three probes with named checks", async () => {
