@@ -272,6 +272,7 @@ mod tests {
         let batch = lane.take().unwrap();
         assert_eq!(lane.push(frame.clone()), Err(SendError::Full), "a batch counts until it is written");
         lane.written(&batch);
+        assert_eq!(lane.queued_bytes(), frame.len());
         lane.push(frame).unwrap();
     }
 }
