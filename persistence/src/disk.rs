@@ -10,7 +10,8 @@
 use std::{
     collections::BTreeMap,
     ops::ControlFlow,
-    panic::{AssertUnwindSafe, catch_unwind},
+    sync::mpsc::{self, RecvTimeoutError},
+    thread,
     time::Duration,
 };
 
@@ -36,6 +37,8 @@ const GENERATION_KEY: &[u8] = b"generation";
 const CLEAN_KEY: &[u8] = b"clean";
 const SLOT_META_PREFIX: u8 = b'm';
 const TRIMMED_PREFIX: u8 = b't';
+/// How long a failed engine may take to close its files before the thread goes on without it.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 /// A slot key is its prefix, a zero byte and the slot: never as long as, or equal to, a named key.
 const SLOT_KEY_BYTES: usize = 4;
 
@@ -134,8 +137,10 @@ impl Disk {
         &self.heads
     }
 
-    /// One group commit: everything pending, then one sync.
+    /// One group commit: everything pending, then one sync. After [`EngineError::Full`] nothing was written and this value
+    /// is still good.
     pub(crate) fn commit(&mut self, pending: &Pending, now_ms: u64) -> Result<(), EngineError> {
+        self.engine.check_room()?;
         for room in pending.rooms() {
             // All that was durable before this commit is at or below the head, so only what follows it is surely alone.
             let mut highest = room.first().and_then(|block| self.heads.get(&block.slot())).copied().unwrap_or(0);
@@ -201,10 +206,16 @@ impl Disk {
         self.policy.interval()
     }
 
-    /// Lets go of an engine that failed; it may panic once more on its way out.
+    /// Lets go of an engine that failed. Its end may panic or never come, so a helper thread takes it; this waits a
+    /// moment for the files to be free again.
     pub(crate) fn discard(self) {
-        if catch_unwind(AssertUnwindSafe(|| drop(self))).is_err() {
-            tracing::warn!("the engine panicked while it was closed");
+        let (ended, end) = mpsc::sync_channel::<()>(1);
+        let helper = thread::Builder::new().name("store-discard".to_owned()).spawn(move || {
+            drop(self);
+            drop(ended);
+        });
+        if helper.is_err() || end.recv_timeout(DISCARD_TIMEOUT) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the failed engine does not let go of its files; only a restart may free them");
         }
     }
 

@@ -13,6 +13,9 @@ use crate::{error::EngineError, key::Key, retention::Bucket};
 
 /// An ordered map of blocks per bucket, dropped as a whole.
 pub(crate) trait Engine: Send {
+    /// [`EngineError::Full`] unless there is room for another commit.
+    fn check_room(&self) -> Result<(), EngineError>;
+
     /// The buckets that exist, oldest first.
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError>;
 

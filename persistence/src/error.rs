@@ -103,13 +103,15 @@ pub enum CloseError {
     AlreadyClosed,
 }
 
-/// What an engine says. Every variant but [`EngineError::Environment`] and [`EngineError::Busy`] means that the files
-/// cannot be trusted.
+/// What an engine says. `Damaged`, `Panicked` and `TimedOut` mean that the files cannot be trusted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
     /// The system refused (full disk, permission): the files are as good as before, this handle is not.
     #[error("{0}")]
     Environment(io::Error),
+    /// Too little space is left to begin a commit. Nothing was tried: the handle is good, and reads work.
+    #[error("the disk is full")]
+    Full,
     /// The files are still held by a handle that is going away.
     #[error("the files are still in use")]
     Busy,

@@ -23,6 +23,10 @@ pub(crate) struct MemoryEngine {
 }
 
 impl Engine for MemoryEngine {
+    fn check_room(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError> {
         Ok(self.buckets.keys().copied().collect())
     }

@@ -4,13 +4,16 @@
 //! - Every call runs inside `catch_unwind`: sled panics on some damaged files.
 //! - Buckets are trees and are dropped whole: deleting single keys costs several times the live space.
 //! - Nobody but `sync` flushes (`flush_every_ms(None)`), and `flush_async` is never called: it deadlocks.
+//! - Sled never sees a full disk if we can help it: after a failed write its handle is dead, and dropping it may wait
+//!   for ever while it holds the lock on its files (seen on a full file system). So a commit begins only with room.
 //! - Values are copied out: a held value pins a whole page in memory.
 
 use std::{
     collections::BTreeMap,
+    io::{self, ErrorKind},
     ops::ControlFlow,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
@@ -23,9 +26,12 @@ use crate::{
 };
 
 const META_TREE: &str = "meta";
+/// Free space below which no commit is begun: a full queue of 8 MiB, four times over.
+const HEADROOM_BYTES: u64 = 32 * 1024 * 1024;
 
 /// An open database and its trees.
 pub(crate) struct SledEngine {
+    dir: PathBuf,
     db: sled::Db,
     meta: sled::Tree,
     buckets: BTreeMap<Bucket, sled::Tree>,
@@ -44,7 +50,7 @@ impl SledEngine {
                     buckets.insert(bucket, db.open_tree(&name)?);
                 }
             }
-            Ok(SledEngine { db, meta, buckets })
+            Ok(SledEngine { dir: dir.to_path_buf(), db, meta, buckets })
         })?
         .map_err(translate)
     }
@@ -60,6 +66,12 @@ impl SledEngine {
 }
 
 impl Engine for SledEngine {
+    fn check_room(&self) -> Result<(), EngineError> {
+        let disk = rustix::fs::statvfs(&self.dir).map_err(|error| EngineError::Environment(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < HEADROOM_BYTES { Err(EngineError::Full) } else { Ok(()) }
+    }
+
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError> {
         Ok(self.buckets.keys().copied().collect())
     }
@@ -141,16 +153,44 @@ fn guard<T>(call: impl FnOnce() -> T) -> Result<T, EngineError> {
     })
 }
 
-/// Sled reports its own findings (short files, bad checksums) as I/O errors without a system error number, and those of
-/// the system with one. A lock that is still held is the exception, known by its text (the version is pinned).
+/// Sled reports its own findings (short files, bad checksums) as I/O errors of a few kinds, beside those of the system.
+/// It clones errors without their system number, so the kind decides. A lock that is still held is known by its text
+/// (the version is pinned).
 fn translate(error: sled::Error) -> EngineError {
     match error {
-        sled::Error::Io(error) if error.raw_os_error().is_some() => EngineError::Environment(error),
         sled::Error::Io(error) if error.to_string().contains("could not acquire lock") => EngineError::Busy,
+        sled::Error::Io(error) if !is_finding(&error) => EngineError::Environment(error),
         damage @ (sled::Error::Io(_)
         | sled::Error::Corruption { .. }
         | sled::Error::CollectionNotFound(_)
         | sled::Error::Unsupported(_)
         | sled::Error::ReportableBug(_)) => EngineError::Damaged(damage.to_string()),
+    }
+}
+
+fn is_finding(error: &io::Error) -> bool {
+    let kinds = [ErrorKind::UnexpectedEof, ErrorKind::InvalidData, ErrorKind::InvalidInput, ErrorKind::Other];
+    error.raw_os_error().is_none() && kinds.contains(&error.kind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_not_damage_even_when_sled_cloned_the_error() {
+        let full = sled::Error::Io(io::Error::from_raw_os_error(28));
+        assert!(matches!(translate(full.clone()), EngineError::Environment(_)));
+        assert!(matches!(translate(full), EngineError::Environment(_)));
+        let short = io::Error::new(ErrorKind::UnexpectedEof, "failed to fill whole buffer");
+        assert!(matches!(translate(sled::Error::Io(short)), EngineError::Damaged(_)));
+        let damage = sled::Error::Corruption { at: None, bt: () };
+        assert!(matches!(translate(damage), EngineError::Damaged(_)));
+    }
+
+    #[test]
+    fn a_panic_inside_is_an_error() {
+        let caught = guard(|| -> () { panic!("page {} is gone", 7) });
+        assert!(matches!(caught, Err(EngineError::Panicked(text)) if text == "page 7 is gone"));
     }
 }

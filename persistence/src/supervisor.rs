@@ -10,7 +10,7 @@
 
 use std::{
     fs::{self, File, TryLockError},
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
     sync::mpsc,
     thread,
@@ -76,6 +76,7 @@ pub(crate) fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started,
 fn explain(dir: PathBuf, error: EngineError) -> OpenError {
     match error {
         EngineError::Environment(source) => OpenError::Directory { dir, source },
+        EngineError::Full => OpenError::Directory { dir, source: ErrorKind::StorageFull.into() },
         EngineError::Busy => OpenError::Locked { dir },
         EngineError::Schema { found, supported } => OpenError::Schema { dir, found, supported },
         error @ (EngineError::Damaged(_) | EngineError::Panicked(_) | EngineError::TimedOut(_)) => {
@@ -138,7 +139,12 @@ impl Opener for Directory {
         };
         match self.open_limited().and_then(current) {
             Ok(disk) => Ok((disk, None)),
-            Err(error @ (EngineError::Environment(_) | EngineError::Busy | EngineError::Schema { .. })) => Err(error),
+            Err(
+                error @ (EngineError::Environment(_)
+                | EngineError::Full
+                | EngineError::Busy
+                | EngineError::Schema { .. }),
+            ) => Err(error),
             Err(error @ (EngineError::Damaged(_) | EngineError::Panicked(_) | EngineError::TimedOut(_))) => {
                 let aside = quarantine(&self.config.dir).map_err(EngineError::Environment)?;
                 tracing::error!(%error, quarantine = %aside.display(), "store is damaged: moved aside, starting empty");

@@ -100,7 +100,7 @@ impl Worker {
 
     fn handle_timeout(&mut self, now: Instant, wall_ms: u64) {
         if self.backoff.poll_timeout().is_some_and(|due| due <= now) {
-            self.reopen(now, wall_ms);
+            self.try_again(now, wall_ms);
         }
         if self.commit_due.is_some_and(|due| due <= now) || self.pending.cost() >= COMMIT_BYTES {
             self.commit(now, wall_ms);
@@ -130,7 +130,9 @@ impl Worker {
                 counters.appended_records.fetch_add(u64::try_from(self.pending.records()).unwrap_or(0), Relaxed);
                 counters.queue_bytes.fetch_sub(self.pending.clear(), Relaxed);
                 self.backoff.handle_commit();
+                self.shared.set_status(Status::Ok);
             }
+            Err(EngineError::Full) => self.pause(now),
             Err(error) => self.fail(&error, now),
         }
     }
@@ -167,6 +169,17 @@ impl Worker {
         }
     }
 
+    /// The disk has no room: refuse appends, serve reads, and try the commit again later.
+    fn pause(&mut self, now: Instant) {
+        let reason: Arc<str> = EngineError::Full.to_string().into();
+        if self.shared.status() == Status::Ok {
+            tracing::error!(pending = self.pending.records(), "{reason}: appends are refused");
+            self.shared.counters.errors.fetch_add(1, Relaxed);
+        }
+        self.shared.set_status(Status::Degraded(reason));
+        self.backoff.handle_failure(now);
+    }
+
     /// Lets go of a disk that failed and plans the reopen.
     fn fail(&mut self, error: &EngineError, now: Instant) {
         let reason: Arc<str> = error.to_string().into();
@@ -183,40 +196,34 @@ impl Worker {
         }
     }
 
-    /// Opens again, says what was lost if the directory had to be moved aside, and writes what waited.
-    fn reopen(&mut self, now: Instant, wall_ms: u64) {
+    /// After a failure: opens again if the disk was let go, says what was lost if the directory had to be moved aside,
+    /// and writes what waited. The commit sets the status.
+    fn try_again(&mut self, now: Instant, wall_ms: u64) {
         self.backoff.handle_attempt();
-        let State::Away { lost, .. } = &self.state else { return };
-        match open_again(self.opener.as_mut(), lost) {
-            Ok((disk, quarantined)) => {
-                self.shared.counters.quarantines.fetch_add(u64::from(quarantined), Relaxed);
-                self.state = State::Open(disk);
-                self.commit(now, wall_ms);
-                if matches!(self.state, State::Open(_)) {
+        if let State::Away { lost, .. } = &self.state {
+            match open_again(self.opener.as_mut(), lost) {
+                Ok((disk, quarantined)) => {
                     tracing::info!(quarantined, "store is open again");
-                    self.shared.set_status(Status::Ok);
+                    self.shared.counters.quarantines.fetch_add(u64::from(quarantined), Relaxed);
+                    self.state = State::Open(disk);
                 }
+                Err(error) => return self.fail(&error, now),
             }
-            Err(error) => self.fail(&error, now),
         }
+        self.commit(now, wall_ms);
     }
 
     fn close(&mut self) -> Result<(), CloseError> {
         let (now, wall_ms) = (clock::now(), clock::wall_ms());
-        if matches!(self.state, State::Away { .. }) {
-            self.reopen(now, wall_ms);
-        }
-        self.commit(now, wall_ms);
-        if let State::Open(disk) = &mut self.state
+        self.try_again(now, wall_ms);
+        if let (State::Open(disk), Status::Ok) = (&mut self.state, self.shared.status())
             && let Err(error) = disk.finish()
         {
             self.fail(&error, now);
         }
-        match &self.state {
-            State::Open(_) => Ok(()),
-            State::Away { reason, .. } => {
-                Err(CloseError::Unwritten { records: self.pending.records(), reason: Arc::clone(reason) })
-            }
+        match self.shared.status() {
+            Status::Ok => Ok(()),
+            Status::Degraded(reason) => Err(CloseError::Unwritten { records: self.pending.records(), reason }),
         }
     }
 }

@@ -49,6 +49,25 @@ fn a_full_disk_refuses_appends_and_later_writes_what_it_had_accepted() {
 }
 
 #[test]
+fn a_disk_without_room_serves_reads_and_takes_appends_again_when_there_is_room() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    store.append(vec![record(1)]).unwrap();
+    until(|| store.stats().appended_records == 1);
+    files.tight.store(true, SeqCst);
+    store.append(vec![record(2)]).unwrap();
+    until(|| store.status() != Status::Ok);
+    assert!(matches!(store.append(vec![record(3)]), Err(AppendError::Failed { .. })));
+    assert_eq!(page(&store).unwrap().records, [record(1), record(2)]);
+    files.tight.store(false, SeqCst);
+    until(|| store.status() == Status::Ok);
+    assert_eq!((store.stats().appended_records, store.stats().errors), (2, 1));
+    files.tight.store(true, SeqCst);
+    store.append(vec![record(3)]).unwrap();
+    assert!(matches!(store.close(), Err(CloseError::Unwritten { records: 1, .. })));
+}
+
+#[test]
 fn a_disk_lost_at_runtime_is_said_and_the_ledger_goes_on() {
     let files = Files::default();
     let Opened { store, generation, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
@@ -174,6 +193,8 @@ struct Files {
     disk: Arc<Mutex<MemoryEngine>>,
     /// Every sync and every open fails.
     full: Arc<AtomicBool>,
+    /// No room for a commit, and the engine says so before it fails.
+    tight: Arc<AtomicBool>,
     /// The next open finds damage.
     lost: Arc<AtomicBool>,
     /// A sync waits for it.
@@ -211,6 +232,9 @@ impl Opener for Files {
 }
 
 impl Engine for Files {
+    fn check_room(&self) -> Result<(), EngineError> {
+        if self.tight.load(SeqCst) { Err(EngineError::Full) } else { Ok(()) }
+    }
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError> {
         self.disk.lock().unwrap().buckets()
     }
