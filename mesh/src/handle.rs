@@ -17,13 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    BatchError, NodeId, RequestError, SendError, View,
-    driver::Input,
-    link::Link,
-    membership::Identity,
-    request::{Ask, MAX_REQUEST},
-};
+use crate::{BatchError, NodeId, RequestError, SendError, View, driver::Input, link::Link, membership::Identity};
 
 /// Sends and asks; a cheap clone for every thread.
 #[derive(Clone, Debug)]
@@ -186,17 +180,9 @@ impl Mesh {
         body: Bytes,
         timeout: Duration,
     ) -> impl Future<Output = Result<Bytes, RequestError>> + Send + use<> {
-        let (answer, answered) = oneshot::channel();
-        let asked = if body.len() > MAX_REQUEST {
-            Err(RequestError::TooLarge)
-        } else {
-            let links = self.shared.links.load();
-            links.get(&to).ok_or(RequestError::NoLink).and_then(|link| link.ask(Ask { body, timeout, answer }))
-        };
-        async move {
-            asked?;
-            answered.await.unwrap_or(Err(RequestError::LinkLost))
-        }
+        let links = self.shared.links.load();
+        let asked = links.get(&to).ok_or(RequestError::NoLink).and_then(|link| link.ask(body, timeout));
+        async move { asked?.await.unwrap_or(Err(RequestError::LinkLost)) }
     }
 
     /// The cluster as we last saw it.

@@ -23,12 +23,17 @@ use crate::{
     greeting::{Control, Greeted},
     lane::{self, Lane, MAX_FRAME, ReadError, fill},
     membership::{Identity, MAX_PACKET},
-    request::{self, Ask},
+    request::{self, Answered, Ask, Asks},
     wire::{
         control::MAX_HELLO,
         header::{Decoder, FrameError, Kind, frame},
     },
 };
+
+/// Gossip that found no way out for this long is worth nothing any more; this also bounds how much of it waits.
+const GOSSIP_PATIENCE: Duration = Duration::from_secs(1);
+
+const _: () = assert!(MAX_HELLO <= MAX_FRAME && LANES <= 8, "one bit per lane, and greetings fit a frame");
 
 /// What every task of a mesh needs.
 pub(crate) struct Context<H> {
@@ -49,7 +54,7 @@ pub(crate) struct Link {
     pub(crate) peer: Identity,
     pub(crate) connection: Connection,
     lanes: [Lane; LANES as usize],
-    asks: mpsc::Sender<Ask>,
+    asks: Asks,
     ended: CancellationToken,
     up: AtomicBool,
     /// One bit per lane the peer opened.
@@ -58,8 +63,8 @@ pub(crate) struct Link {
 
 impl Link {
     /// A link over a greeted connection; [`start`] makes it work.
-    pub(crate) fn new(peer: Identity, connection: Connection) -> (Arc<Link>, mpsc::Receiver<Ask>) {
-        let (asks, waiting) = mpsc::channel(request::WAITING);
+    pub(crate) fn new(peer: Identity, connection: Connection) -> (Arc<Link>, mpsc::UnboundedReceiver<Ask>) {
+        let (asks, waiting) = Asks::new();
         let link = Link {
             peer,
             connection,
@@ -70,6 +75,11 @@ impl Link {
             opened: AtomicU8::new(0),
         };
         (Arc::new(link), waiting)
+    }
+
+    /// The peer's ordinal.
+    pub(crate) fn node(&self) -> NodeId {
+        self.peer.node
     }
 
     /// The lane of that number.
@@ -90,11 +100,8 @@ impl Link {
     }
 
     /// Queues a question.
-    pub(crate) fn ask(&self, ask: Ask) -> Result<(), RequestError> {
-        self.asks.try_send(ask).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => RequestError::Full,
-            mpsc::error::TrySendError::Closed(_) => RequestError::NoLink,
-        })
+    pub(crate) fn ask(&self, body: Bytes, timeout: Duration) -> Result<Answered, RequestError> {
+        self.asks.ask(body, timeout)
     }
 
     /// Sends a gossip packet, by datagram if the path takes one, else over a stream of its own. Best effort.
@@ -104,13 +111,14 @@ impl Link {
             return;
         }
         let connection = self.connection.clone();
-        tracker.spawn(async move {
+        let send = async move {
             if let Ok(mut stream) = connection.open_uni().await {
                 // Gossip may be lost; the next round repeats it.
                 let _ = stream.write_chunk(frame(Kind::Gossip, &packet)).await;
                 let _ = stream.finish();
             }
-        });
+        };
+        tracker.spawn(tokio::time::timeout(GOSSIP_PATIENCE, send));
     }
 
     /// The handler shall hear nothing of this link any more.
@@ -140,7 +148,7 @@ pub(crate) fn start<H: Handler>(
     link: &Arc<Link>,
     control: Control,
     open: bool,
-    waiting: mpsc::Receiver<Ask>,
+    waiting: mpsc::UnboundedReceiver<Ask>,
 ) {
     let spawn = Spawn { link: link.clone(), tracker: context.tracker.clone() };
     spawn.task(serve_control(link.clone(), control, open));
@@ -286,7 +294,7 @@ async fn serve_question<H: Handler>(context: Context<H>, link: Arc<Link>, send: 
     request::respond(send, answer).await;
 }
 
-async fn serve_asks(tracker: TaskTracker, link: Arc<Link>, mut waiting: mpsc::Receiver<Ask>) {
+async fn serve_asks(tracker: TaskTracker, link: Arc<Link>, mut waiting: mpsc::UnboundedReceiver<Ask>) {
     while let Some(ask) = waiting.recv().await {
         tracker.spawn(request::ask(link.connection.clone(), ask));
     }
@@ -308,14 +316,5 @@ pub(crate) async fn push_pull(inputs: mpsc::Sender<Input>, link: Arc<Link>, rost
     if let Some(body) = request::push_pull(link.connection.clone(), roster, limit).await {
         // The driver may be gone already.
         let _ = inputs.send(Input::Roster { body, answer: None }).await;
-    }
-}
-
-const _: () = assert!(MAX_HELLO <= MAX_FRAME && LANES <= 8);
-
-/// The peer's ordinal and process, for logs and events.
-impl Link {
-    pub(crate) fn node(&self) -> NodeId {
-        self.peer.node
     }
 }

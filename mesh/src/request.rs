@@ -1,13 +1,14 @@
 //! Questions and answers between nodes: one bidirectional stream each.
 //!
-//! Invariants: bodies are bounded by [`MAX_REQUEST`] and [`MAX_ANSWER`]; at most [`WAITING`] questions wait for a peer, more
-//! are refused; every question ends with an answer, a refusal or an error within its timeout.
+//! Invariants: bodies are bounded by [`MAX_REQUEST`] and [`MAX_ANSWER`]; questions waiting for a peer cost at most
+//! [`BUDGET`] together, more are refused; every question ends with an answer, a refusal or an error within its timeout,
+//! which runs from the moment it was asked.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::{
     RequestError,
@@ -21,22 +22,58 @@ use crate::{
 pub const MAX_REQUEST: usize = 1 << 20;
 /// Largest answer.
 pub const MAX_ANSWER: usize = 8 << 20;
-/// Questions that may wait for one peer.
-pub(crate) const WAITING: usize = 1024;
+/// Bytes that questions waiting for one peer may hold, their bookkeeping included.
+const BUDGET: u32 = 4 << 20;
+/// What a question costs beside its body.
+const BOOKKEEPING: u32 = 1024;
 /// Below the lanes: bulk must not delay room frames.
 const PRIORITY: i32 = -10;
 
 /// A question on its way to the link's task.
 #[derive(Debug)]
 pub(crate) struct Ask {
-    pub(crate) body: Bytes,
-    pub(crate) timeout: Duration,
-    pub(crate) answer: oneshot::Sender<Result<Bytes, RequestError>>,
+    body: Bytes,
+    timeout: Duration,
+    answer: oneshot::Sender<Result<Bytes, RequestError>>,
+    /// Its share of the budget, given back when it is over.
+    _share: OwnedSemaphorePermit,
+}
+
+/// Takes questions for one peer from any thread, as long as the budget lasts.
+#[derive(Debug)]
+pub(crate) struct Asks {
+    budget: Arc<Semaphore>,
+    /// Unbounded by itself: every question in it holds a share of the budget.
+    queue: mpsc::UnboundedSender<Ask>,
+}
+
+/// What [`Asks::ask`] gives back: the answer will come here.
+pub(crate) type Answered = oneshot::Receiver<Result<Bytes, RequestError>>;
+
+impl Asks {
+    /// The two ends.
+    pub(crate) fn new() -> (Asks, mpsc::UnboundedReceiver<Ask>) {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        (Asks { budget: Arc::new(Semaphore::new(BUDGET as usize)), queue }, waiting)
+    }
+
+    /// Queues a question, or says why not.
+    pub(crate) fn ask(&self, body: Bytes, timeout: Duration) -> Result<Answered, RequestError> {
+        let cost = match u32::try_from(body.len()) {
+            Ok(len) if body.len() <= MAX_REQUEST => len + BOOKKEEPING,
+            Ok(_) | Err(_) => return Err(RequestError::TooLarge),
+        };
+        let share = self.budget.clone().try_acquire_many_owned(cost).map_err(|_| RequestError::Full)?;
+        let (answer, answered) = oneshot::channel();
+        let ask = Ask { body, timeout, answer, _share: share };
+        self.queue.send(ask).map_err(|_| RequestError::NoLink)?;
+        Ok(answered)
+    }
 }
 
 /// Asks and waits for the answer; gives up early when the asker did.
 pub(crate) async fn ask(connection: Connection, ask: Ask) {
-    let Ask { body, timeout, mut answer } = ask;
+    let Ask { body, timeout, mut answer, _share } = ask;
     let exchange = async {
         match exchange(&connection, Kind::Request, &body, MAX_ANSWER).await {
             Ok((Kind::Answer, body)) => Ok(body),
@@ -110,4 +147,29 @@ fn single(bytes: Vec<u8>, limit: usize) -> Result<(Kind, Bytes), FrameError> {
     let mut decoder = Decoder::new(limit);
     *decoder.buffer(0, 0) = BytesMut::from(Bytes::from(bytes));
     decoder.poll_frame()?.ok_or(FrameError::Malformed("message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_refused_when_the_budget_is_spent_and_taken_when_one_is_over() {
+        let (asks, mut waiting) = Asks::new();
+        let large = Bytes::from(vec![0; MAX_REQUEST]);
+        let taken: Vec<_> = std::iter::from_fn(|| asks.ask(large.clone(), Duration::ZERO).ok()).collect();
+        assert_eq!(taken.len(), 3);
+        assert_eq!(asks.ask(large.clone(), Duration::ZERO).unwrap_err(), RequestError::Full);
+        drop(waiting.try_recv().unwrap());
+        assert!(asks.ask(large, Duration::ZERO).is_ok());
+    }
+
+    #[test]
+    fn a_question_beyond_the_limit_or_to_an_ended_link_is_refused() {
+        let (asks, waiting) = Asks::new();
+        let larger = Bytes::from(vec![0; MAX_REQUEST + 1]);
+        assert_eq!(asks.ask(larger, Duration::ZERO).unwrap_err(), RequestError::TooLarge);
+        drop(waiting);
+        assert_eq!(asks.ask(Bytes::new(), Duration::ZERO).unwrap_err(), RequestError::NoLink);
+    }
 }

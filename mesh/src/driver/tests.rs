@@ -72,10 +72,7 @@ impl Case {
         let error = self.connection.closed().await;
         assert!(!self.mesh.inputs.is_closed());
         self.stop.cancel();
-        match error {
-            ConnectionError::ApplicationClosed(close) => Some(close.error_code.into_inner()),
-            _ => None,
-        }
+        if let ConnectionError::ApplicationClosed(close) = error { Some(close.error_code.into_inner()) } else { None }
     }
 
     /// Waits until the driver has a link to `node`.
