@@ -5,6 +5,7 @@
 //! (`mesh.md` 3a); a seed that cannot be resolved stops nobody.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -18,36 +19,82 @@ const FIRST_RETRY: Duration = Duration::from_millis(500);
 /// Addresses taken of one name; a cluster has at most a few hundred nodes, and any of them will do.
 const MAX_ADDRESSES: usize = 32;
 
-/// When to try the seeds.
+/// When to try which seeds; a value.
 #[derive(Debug)]
-pub(crate) struct Schedule {
+pub(crate) struct Seeds {
+    names: Vec<String>,
     next: Instant,
     retry: Duration,
     timings: (Duration, Duration),
     rng: SplitMix,
+    /// A resolution is under way.
+    resolving: bool,
+    /// Addresses being dialled.
+    dialling: BTreeSet<SocketAddr>,
+    /// Addresses that are or turned out to be ourselves.
+    ourselves: BTreeSet<SocketAddr>,
 }
 
-impl Schedule {
-    /// Due at once.
-    pub(crate) fn new(timings: &Timings, seed: u64, now: Instant) -> Schedule {
-        let retry = FIRST_RETRY.min(timings.seed_retry);
-        Schedule { next: now, retry, timings: (timings.seed_retry, timings.seed_refresh), rng: SplitMix::new(seed) }
+impl Seeds {
+    /// Due at once. `ourselves` is where we know to be.
+    pub(crate) fn new(
+        names: Vec<String>,
+        timings: &Timings,
+        ourselves: [SocketAddr; 2],
+        seed: u64,
+        now: Instant,
+    ) -> Seeds {
+        Seeds {
+            names,
+            next: now,
+            retry: FIRST_RETRY.min(timings.seed_retry),
+            timings: (timings.seed_retry, timings.seed_refresh),
+            rng: SplitMix::new(seed),
+            resolving: false,
+            dialling: BTreeSet::new(),
+            ourselves: ourselves.into(),
+        }
     }
 
     pub(crate) fn poll_timeout(&self) -> Instant {
         self.next
     }
 
-    /// Whether the seeds are to be tried now; `alone` says that we have no link.
-    pub(crate) fn handle_timeout(&mut self, alone: bool, now: Instant) -> bool {
+    /// The seeds to resolve now, if any; `alone` says that we have no link.
+    pub(crate) fn handle_timeout(&mut self, alone: bool, now: Instant) -> Option<Vec<String>> {
         if now < self.next {
-            return false;
+            return None;
         }
         let (most, refresh) = self.timings;
         let delay = if alone { self.retry } else { refresh };
         self.retry = if alone { (self.retry * 2).min(most) } else { FIRST_RETRY.min(most) };
         self.next = now + self.rng.between(delay * 3 / 4, delay * 5 / 4);
-        true
+        let free = !std::mem::replace(&mut self.resolving, true);
+        free.then(|| self.names.clone())
+    }
+
+    /// They resolved to this; what comes back is to be dialled.
+    pub(crate) fn handle_resolved(
+        &mut self,
+        found: Vec<SocketAddr>,
+        linked: impl Fn(SocketAddr) -> bool,
+    ) -> Vec<SocketAddr> {
+        self.resolving = false;
+        let fresh =
+            |addr: &SocketAddr| !self.ourselves.contains(addr) && !self.dialling.contains(addr) && !linked(*addr);
+        let dial: Vec<_> = found.into_iter().filter(fresh).collect();
+        self.dialling.extend(&dial);
+        dial
+    }
+
+    /// A dial of this address, perhaps one of ours, is over.
+    pub(crate) fn handle_dialled(&mut self, addr: SocketAddr) {
+        self.dialling.remove(&addr);
+    }
+
+    /// This address is ourselves.
+    pub(crate) fn handle_ourselves(&mut self, addr: SocketAddr) {
+        self.ourselves.insert(addr);
     }
 
     /// We lost our last peer: look for others soon.
@@ -119,25 +166,55 @@ async fn lookup(resolver: Option<&TokioResolver>, host: &str) -> Vec<IpAddr> {
 mod tests {
     use super::*;
 
+    fn addr(port: u16) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], port))
+    }
+
+    fn seeds(now: Instant) -> Seeds {
+        Seeds::new(vec!["gw:1".into()], &Timings::default(), [addr(1), addr(1)], 1, now)
+    }
+
     #[test]
     fn seeds_are_tried_quickly_while_alone_and_seldom_afterwards() {
         let timings = Timings::default();
-        let start = crate::clock::now();
-        let mut schedule = Schedule::new(&timings, 1, start);
+        let mut now = crate::clock::now();
+        let mut seeds = seeds(now);
         let mut delays = Vec::new();
-        let mut now = start;
         for _ in 0..8 {
-            assert!(schedule.handle_timeout(true, now));
-            assert!(!schedule.handle_timeout(true, now));
-            delays.push(schedule.poll_timeout() - now);
-            now = schedule.poll_timeout();
+            assert!(seeds.handle_timeout(true, now).is_some());
+            assert_eq!(seeds.handle_timeout(true, now), None);
+            seeds.handle_resolved(Vec::new(), |_| false);
+            delays.push(seeds.poll_timeout() - now);
+            now = seeds.poll_timeout();
         }
         assert!(delays[0] < Duration::from_secs(1));
         assert!(delays[7] > timings.seed_retry / 2 && delays[7] < timings.seed_retry * 2);
-        assert!(schedule.handle_timeout(false, now));
-        assert!(schedule.poll_timeout() - now > timings.seed_refresh / 2);
-        schedule.handle_alone(now);
-        assert!(schedule.poll_timeout() - now < Duration::from_secs(1));
+        assert!(seeds.handle_timeout(false, now).is_some());
+        assert!(seeds.poll_timeout() - now > timings.seed_refresh / 2);
+        seeds.handle_alone(now);
+        assert!(seeds.poll_timeout() - now < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_slow_resolution_is_not_begun_twice() {
+        let now = crate::clock::now();
+        let mut seeds = seeds(now);
+        assert!(seeds.handle_timeout(true, now).is_some());
+        let later = seeds.poll_timeout();
+        assert_eq!(seeds.handle_timeout(true, later), None);
+        assert!(seeds.poll_timeout() > later);
+    }
+
+    #[test]
+    fn ourselves_the_linked_and_the_dialled_are_not_dialled() {
+        let mut seeds = seeds(crate::clock::now());
+        let found = || (1..5).map(addr).collect::<Vec<_>>();
+        assert_eq!(seeds.handle_resolved(found(), |linked| linked == addr(2)), [addr(3), addr(4)]);
+        assert_eq!(seeds.handle_resolved(found(), |_| false), [addr(2)]);
+        seeds.handle_dialled(addr(3));
+        seeds.handle_dialled(addr(4));
+        seeds.handle_ourselves(addr(4));
+        assert_eq!(seeds.handle_resolved(found(), |_| false), [addr(3)]);
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@
 //! whatever membership wants done is done before the loop sleeps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     net::SocketAddr,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
@@ -24,7 +24,7 @@ use crate::{
     membership::{Identity, Membership, Output, RENEWAL_WINDOW},
     peers::{Peers, Verdict, judge},
     rng::SplitMix,
-    seeds::{self, Schedule},
+    seeds::{self, Seeds},
 };
 
 /// Everything the loop changes.
@@ -38,17 +38,6 @@ pub(super) struct State<H> {
     seeds: Seeds,
     links: BTreeMap<NodeId, Arc<Link>>,
     leaving: Option<Leaving>,
-}
-
-/// Where we look for others.
-struct Seeds {
-    schedule: Schedule,
-    /// A resolution is under way.
-    resolving: bool,
-    /// Addresses being dialled.
-    dialling: BTreeSet<SocketAddr>,
-    /// Addresses that turned out to be ourselves.
-    ourselves: BTreeSet<SocketAddr>,
 }
 
 /// We told everyone that we left.
@@ -67,11 +56,10 @@ impl<H: Handler> State<H> {
         membership: Membership,
         mut rng: SplitMix,
     ) -> State<H> {
-        let schedule = Schedule::new(&config.timings, rng.next(), crate::clock::now());
-        let ourselves = [shared.address, membership.identity().addr].into();
+        let ourselves = [shared.address, membership.identity().addr];
         State {
             peers: Peers::new(config.node, &config.timings, rng.next()),
-            seeds: Seeds { schedule, resolving: false, dialling: BTreeSet::new(), ourselves },
+            seeds: Seeds::new(config.seeds.clone(), &config.timings, ourselves, rng.next(), crate::clock::now()),
             links: BTreeMap::new(),
             leaving: None,
             config,
@@ -97,7 +85,7 @@ impl<H: Handler> State<H> {
                 while let Some((node, addr)) = self.peers.poll_dial(now) {
                     self.dial(Some(node), addr);
                 }
-                due = due.min(self.seeds.schedule.poll_timeout());
+                due = due.min(self.seeds.poll_timeout());
                 due = self.peers.poll_timeout().map_or(due, |at| due.min(at));
             }
         }
@@ -117,8 +105,8 @@ impl<H: Handler> State<H> {
             }
             None => {
                 let alone = self.links.is_empty();
-                if self.seeds.schedule.handle_timeout(alone, now) && !self.seeds.resolving {
-                    self.resolve_seeds();
+                if let Some(names) = self.seeds.handle_timeout(alone, now) {
+                    self.resolve_seeds(names);
                 }
             }
         }
@@ -230,7 +218,7 @@ impl<H: Handler> State<H> {
 
     fn handle_greeted(&mut self, greeted: Greeted, target: Option<Target>, now: Instant) {
         if let Some(target) = target {
-            self.seeds.dialling.remove(&target.addr);
+            self.seeds.handle_dialled(target.addr);
         }
         let you = greeted.hello.you;
         let (connection, mut peer, control) = link::split(greeted);
@@ -277,9 +265,9 @@ impl<H: Handler> State<H> {
         count(if target.is_some() { &counters.dials_failed } else { &counters.accepts_failed });
         log_failure(failure, target);
         if let Some(target) = target {
-            self.seeds.dialling.remove(&target.addr);
+            self.seeds.handle_dialled(target.addr);
             if failure.kind == FailureKind::Ourselves {
-                self.seeds.ourselves.insert(target.addr);
+                self.seeds.handle_ourselves(target.addr);
             }
             if let Some(node) = target.node {
                 self.peers.handle_dial_failed(node, now);
@@ -304,7 +292,7 @@ impl<H: Handler> State<H> {
         self.publish_links();
         self.peers.handle_link_down(node, now);
         if self.links.is_empty() {
-            self.seeds.schedule.handle_alone(now);
+            self.seeds.handle_alone(now);
         }
         self.tell_down(link, reason.to_owned());
     }
@@ -317,15 +305,12 @@ impl<H: Handler> State<H> {
         self.context.handler.handle(Event::LinkDown { node, generation, reason });
     }
 
-    fn handle_seeds(&mut self, addresses: Vec<SocketAddr>) {
-        self.seeds.resolving = false;
-        for addr in addresses {
-            let linked =
-                self.links.values().any(|link| link.connection.remote_address() == addr || link.peer.addr == addr);
-            let skip = linked || self.seeds.ourselves.contains(&addr) || self.leaving.is_some();
-            if !skip && self.seeds.dialling.insert(addr) {
-                self.dial(None, addr);
-            }
+    fn handle_seeds(&mut self, found: Vec<SocketAddr>) {
+        let links = &self.links;
+        let linked =
+            |addr| links.values().any(|link| link.connection.remote_address() == addr || link.peer.addr == addr);
+        for addr in self.seeds.handle_resolved(found, linked) {
+            self.dial(None, addr);
         }
     }
 
@@ -349,16 +334,15 @@ impl<H: Handler> State<H> {
         if guessed && local && !you.ip().is_loopback() {
             tracing::info!(address = %you.ip(), "peers see this node at");
             self.membership.handle_address(you.ip(), now);
-            self.seeds.ourselves.insert(self.membership.identity().addr);
+            self.seeds.handle_ourselves(self.membership.identity().addr);
         }
     }
 
-    fn resolve_seeds(&mut self) {
-        self.seeds.resolving = true;
-        let (inputs, seeds) = (self.context.inputs.clone(), self.config.seeds.clone());
+    fn resolve_seeds(&self, names: Vec<String>) {
+        let inputs = self.context.inputs.clone();
         self.context.tracker.spawn(async move {
             // The loop may have ended meanwhile.
-            let _ = inputs.send(Input::Seeds(seeds::resolve(seeds).await)).await;
+            let _ = inputs.send(Input::Seeds(seeds::resolve(names).await)).await;
         });
     }
 
