@@ -39,10 +39,11 @@ impl Pending {
         self.cost += cost_of(&record);
         self.records += 1;
         let blocks = self.rooms.entry((record.slot, record.room.clone())).or_default();
-        match blocks.last_mut().map_or(Err(record.clone()), |open| open.push(record)) {
-            Ok(()) => {}
-            Err(record) => blocks.push(Block::new(record)),
-        }
+        let refused = match blocks.last_mut() {
+            Some(open) => open.push(record).err(),
+            None => Some(record),
+        };
+        blocks.extend(refused.map(Block::new));
     }
 
     pub(crate) fn put_meta(&mut self, slot: u16, value: Bytes) {
