@@ -265,7 +265,7 @@ impl RunArgs {
             "--publishers, --outstanding and --procs must be at least 1"
         } else if self.publishers.unwrap_or(1) > PUBLISHERS_MAX || self.rooms > u32::from(PUBLISHERS_MAX) {
             "at most 10000 publishers and rooms"
-        } else if !(self.namespace.starts_with('/') && !self.namespace.contains([',', '?'])) {
+        } else if !self.namespace.starts_with('/') || self.namespace.contains([',', '?']) {
             "--namespace must begin with / and contain neither comma nor question mark"
         } else {
             return Ok(());

@@ -196,7 +196,7 @@ fn milliseconds(text: &str) -> Option<f64> {
     let (number, unit) = text.split_at(digits);
     let unit: Duration = humantime::parse_duration(&format!("1{}", unit.trim())).ok()?;
     let number: f64 = number.trim().parse().ok()?;
-    (number >= 0.0).then(|| number * unit.as_secs_f64() * 1000.0)
+    (number >= 0.0).then_some(number * unit.as_secs_f64() * 1000.0)
 }
 
 fn names() -> String {

@@ -171,3 +171,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -140,12 +140,8 @@ impl<'a> Coordinator<'a> {
         self.members = to;
         let over_ns = u64::try_from(over.as_nanos()).unwrap_or(u64::MAX);
         self.fleet.order(&Order::Grow { members: to, over_ns }).await?;
-        let grown: Vec<Box<Grown>> = self
-            .gather(|notice| match notice {
-                Notice::Grown(grown) => Ok(grown),
-                other => Err(other),
-            })
-            .await?;
+        let grown: Vec<Box<Grown>> =
+            self.gather(|notice| if let Notice::Grown(grown) = notice { Some(grown) } else { None }).await?;
         self.arrival = Arrival::new(grown.iter().map(AsRef::as_ref));
         if to > 0 && self.arrival.joined == 0 && !self.interrupt.is_cancelled() {
             return Err(RunError::NoConnection(self.arrival.reasons_text()));
@@ -158,28 +154,17 @@ impl<'a> Coordinator<'a> {
         self.next_run = self.next_run.wrapping_add(1);
         let duration_ns = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         self.fleet.order(&Order::Begin(Phase { run, pace: self.settings.pace, duration_ns })).await?;
-        let armed = |notice| match notice {
-            Notice::Armed => Ok(()),
-            other => Err(other),
-        };
-        self.gather(armed).await?;
+        self.gather(|notice| matches!(notice, Notice::Armed).then_some(())).await?;
         let before = self.servers.usage().ok().flatten();
         let start_ns = clock::now_ns() + LEAD_NS;
         self.fleet.order(&Order::Go { start_ns }).await?;
         let published: Vec<Box<Published>> = self
-            .gather(|notice| match notice {
-                Notice::Published(published) => Ok(published),
-                other => Err(other),
-            })
+            .gather(|notice| if let Notice::Published(published) = notice { Some(published) } else { None })
             .await?;
         let accounts = published.iter().flat_map(|one| one.accounts.iter().cloned()).collect();
         self.fleet.order(&Order::Settle(accounts)).await?;
-        let settled: Vec<Box<Settled>> = self
-            .gather(|notice| match notice {
-                Notice::Settled(settled) => Ok(settled),
-                other => Err(other),
-            })
-            .await?;
+        let settled: Vec<Box<Settled>> =
+            self.gather(|notice| if let Notice::Settled(settled) = notice { Some(settled) } else { None }).await?;
         let after = self.servers.usage().ok().flatten();
         let seconds = clock::now_ns().saturating_sub(start_ns) as f64 / 1e9;
         Ok(Step::new(
@@ -196,18 +181,17 @@ impl<'a> Coordinator<'a> {
     }
 
     /// One notice of a kind from every worker. Prints progress meanwhile, and passes an interrupt on.
-    async fn gather<T>(&mut self, pick: impl Fn(Notice) -> Result<T, Notice>) -> Result<Vec<T>, RunError> {
+    async fn gather<T>(&mut self, pick: impl Fn(Notice) -> Option<T>) -> Result<Vec<T>, RunError> {
         let mut picked: BTreeMap<usize, T> = BTreeMap::new();
         while picked.len() < self.fleet.size() {
             // Every arm is cancel-safe: a channel, a timer and a token.
             tokio::select! {
                 heard = self.fleet.next() => {
                     let (worker, notice) = heard?;
-                    match pick(notice) {
-                        Ok(value) => { picked.insert(worker, value); }
-                        Err(Notice::Tick(tick)) => self.progress.handle_tick(worker, *tick),
-                        // An interrupted ramp may report after its hold has been given up.
-                        Err(_) => {}
+                    if let Notice::Tick(tick) = notice {
+                        self.progress.handle_tick(worker, *tick);
+                    } else if let Some(value) = pick(notice) {
+                        picked.insert(worker, value);
                     }
                 }
                 _ = self.seconds.tick() => eprintln!("{}", self.progress.line(clock::now_ns())),

@@ -76,7 +76,7 @@ impl Growth {
         let again = self.again.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
         let total = self.total() as u64;
         let scheduled = match (self.done as u64) < total {
-            true => self.start_ns + (u128::from(self.over_ns) * self.done as u128 / u128::from(total)) as u64,
+            true => self.start_ns.saturating_add((self.over_ns / total).saturating_mul(self.done as u64)),
             false => u64::MAX,
         };
         again.min(scheduled)

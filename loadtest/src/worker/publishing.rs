@@ -152,7 +152,7 @@ impl Publishing {
 
     /// The next message, if one is due at `now_ns`.
     pub(super) fn poll_publish(&mut self, now_ns: u64) -> Option<Publication> {
-        if self.next_due() > now_ns || now_ns >= self.end_ns.saturating_add(STALL_NS) {
+        if self.next_due() > now_ns {
             return None;
         }
         let (slot, intended_ns) = match self.phase.pace {
