@@ -50,7 +50,8 @@ describe("starling dev", () => {
       const urls = [0, 10, 20].map((step) => `http://127.0.0.1:${port + step}`);
       const admin = (url) => url.replace(/\d+$/, (client) => String(Number(client) + 1));
       const ready = async (url) => (await fetch(`${admin(url)}/readyz`).catch(() => undefined))?.ok;
-      await until(async () => (await Promise.all(urls.map(ready))).every(Boolean), 20_000, () => `readiness\n${output}`);
+      const allReady = async () => (await Promise.all(urls.map(ready))).every(Boolean);
+      await until(allReady, 20_000, () => `readiness\n${output}`);
       await until(() => urls.every((url) => output.includes(url.slice(7))), 5_000, () => `printed URLs in\n${output}`);
       const members = await Promise.all(urls.map((url) => connect(url)));
       const room = freshRoom();
