@@ -15,7 +15,8 @@ use crate::{NodeId, View};
 pub enum Event {
     /// The cluster as we see it changed (after 300 ms without further change); the first comes at the start of `run`.
     View(Arc<View>),
-    /// Frames can be sent to this process of the node.
+    /// Frames can be sent to this process of the node. It may come before the view that has the node, and after one that
+    /// has it.
     LinkUp {
         /// The peer.
         node: NodeId,

@@ -266,7 +266,7 @@ fn info(link: &Link) -> LinkInfo {
         sent_packets: stats.udp_tx.datagrams,
         received_packets: stats.udp_rx.datagrams,
         lost_packets: stats.path.lost_packets,
-        ..missing(link.node(), link.connection.remote_address())
+        ..missing(link.node(), link.remote())
     };
     for lane in link.lanes() {
         let ((sent_frames, sent_bytes), (received_frames, received_bytes)) = (lane.sent.read(), lane.received.read());

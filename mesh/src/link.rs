@@ -4,6 +4,7 @@
 //! straight to the handler, on the same thread; once the driver called [`Link::end`], the handler hears nothing of it any more.
 
 use std::{
+    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
@@ -80,6 +81,12 @@ impl Link {
     /// The peer's ordinal.
     pub(crate) fn node(&self) -> NodeId {
         self.peer.node
+    }
+
+    /// Where it is reached, as IPv4 if it is (a socket for both families sees mapped addresses).
+    pub(crate) fn remote(&self) -> SocketAddr {
+        let addr = self.connection.remote_address();
+        SocketAddr::new(addr.ip().to_canonical(), addr.port())
     }
 
     /// The lane of that number.

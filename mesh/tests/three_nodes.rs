@@ -10,7 +10,10 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use common::{Node, config, is_up, three, wait};
@@ -300,6 +303,16 @@ fn nodes_that_start_together_have_one_link_per_pair_and_none_that_flapped() {
     let pairs = u64::from(COUNT) * (u64::from(COUNT) - 1) / 2;
     eprintln!("{dials} dials for {pairs} pairs");
     assert!(dials <= pairs * 3 / 2, "{dials} dials for {pairs} pairs");
+}
+
+#[test]
+fn a_node_that_listens_on_every_address_of_both_families_is_reached_by_the_older_one() {
+    let first = Node::start(Config { listen: "[::]:0".parse().unwrap(), ..config(0, 1, &[]) });
+    let second = Node::join(1, 1, &[SocketAddr::from(([127, 0, 0, 1], first.addr.port()))]);
+    wait("a cluster of two", Duration::from_secs(3), || {
+        [&first, &second].iter().all(|node| node.members() == [0, 1] && node.mesh.links().iter().all(is_up))
+    });
+    assert_eq!(first.mesh.links()[0].addr, second.addr);
 }
 
 #[test]

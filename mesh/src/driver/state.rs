@@ -222,7 +222,7 @@ impl<H: Handler> State<H> {
         }
         let you = greeted.hello.you;
         let (connection, mut peer, control) = link::split(greeted);
-        let remote = connection.remote_address().ip();
+        let remote = connection.remote_address().ip().to_canonical();
         if peer.addr.ip().is_loopback() && !remote.is_loopback() {
             // It does not know yet where others see it; we do.
             peer.addr.set_ip(remote);
