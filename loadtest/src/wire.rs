@@ -134,6 +134,7 @@ pub(crate) struct Phase {
 
 /// When the next message leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub(crate) enum Pace {
     /// Open loop: so many a second over all publishers, whatever the server does.
     Open {
@@ -171,6 +172,8 @@ pub(crate) struct Grown {
 /// What happened since the last tick, and totals of the phase.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Tick {
+    /// When the worker said so, so that rates do not depend on when it was heard.
+    pub(crate) at_ns: u64,
     /// Members joined now.
     pub(crate) joined: u32,
     /// Messages published in this phase.

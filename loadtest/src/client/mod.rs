@@ -30,6 +30,7 @@ const HTTP_HEAD_MAX: usize = 16 * 1024;
 
 /// How packets travel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
     /// One connection per client.
     #[value(name = "websocket")]

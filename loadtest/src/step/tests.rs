@@ -76,7 +76,8 @@ fn two_clean_workers_pass_and_add_up() {
 
 #[test]
 fn every_kind_of_fault_fails_its_own_expectation() {
-    let faults: [(&str, fn(&mut Published, &mut Settled)); 8] = [
+    type Fault = fn(&mut Published, &mut Settled);
+    let faults: [(&str, Fault); 8] = [
         ("absent==0", |_, settled| settled.members = 1),
         ("disconnects==0", |_, settled| {
             settled.members = 1;
@@ -86,7 +87,7 @@ fn every_kind_of_fault_fails_its_own_expectation() {
         ("duplicated==0", |_, settled| settled.duplicated = 1),
         ("reordered==0", |_, settled| settled.reordered = 1),
         ("refused==0", |published, _| published.unanswered = 1),
-        ("refused==0", |published, _| drop(published.codes.insert("overloaded".to_owned(), 1))),
+        ("refused==0", |published, _| published.codes = BTreeMap::from([("overloaded".to_owned(), 1)])),
         ("offsets_back==0", |published, _| published.offsets_back = 1),
     ];
     for (expectation, fault) in faults {

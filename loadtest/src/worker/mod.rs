@@ -134,7 +134,7 @@ impl Worker {
             settling: None,
             cpu_at_start_ns: 0,
             disconnects: 0,
-            next_tick_ns: clock::now_ns() + TICK_NS,
+            next_tick_ns: clock::now_ns(),
             next_chore_ns: 0,
             spec,
         })
@@ -187,7 +187,7 @@ impl Worker {
         }
         if now_ns >= self.next_tick_ns {
             self.next_tick_ns = now_ns + TICK_NS;
-            link::send(&Notice::Tick(Box::new(self.tick())))?;
+            link::send(&Notice::Tick(Box::new(self.tick(now_ns))))?;
         }
         Ok(())
     }
@@ -308,8 +308,9 @@ impl Worker {
         Ok(())
     }
 
-    fn tick(&mut self) -> Tick {
+    fn tick(&mut self, now_ns: u64) -> Tick {
         Tick {
+            at_ns: now_ns,
             joined: self.joined(),
             published: self.publishing.as_ref().map_or(0, Publishing::published),
             delivered: self.receiving.delivered(),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 /// What the server does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// Nothing.
     None,
     /// The first member misses message 3.
@@ -45,7 +45,7 @@ struct Room {
 }
 
 /// Starts a server; it lives as long as the test process.
-pub fn serve(fault: Fault) -> SocketAddr {
+pub(crate) fn serve(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let room = Arc::new(Mutex::new(Room { members: Vec::new(), offset: 0, held: None }));
