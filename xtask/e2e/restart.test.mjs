@@ -2,9 +2,10 @@
 
 import assert from "node:assert/strict";
 import { after, describe, test } from "node:test";
-import { closeAll, connect, freshRoom, join, publish, range } from "./lib/client.mjs";
+import { ask, closeAll, connect, freshRoom, join, publish, range, received } from "./lib/client.mjs";
 import { startCluster } from "./lib/cluster.mjs";
-import { pause } from "./lib/wait.mjs";
+import { ownerOf } from "./lib/frames.mjs";
+import { pause, until } from "./lib/wait.mjs";
 
 describe("one process, stopped and started again", () => {
   let cluster;
@@ -110,5 +111,27 @@ describe("three processes, one of them stopped", () => {
     }
     await three.start();
     await join(await connect(three.url), freshRoom());
+  });
+
+  test("a node killed hard: its rooms go on elsewhere, with a new epoch that says so", async () => {
+    const room = freshRoom();
+    const victim = await ownerOf(cluster.nodes, room);
+    const [one, two] = cluster.nodes.filter((node) => node !== victim);
+    const sender = await connect(one.url);
+    const member = await connect(two.url);
+    const before = await publish(sender, room, "m", ["before"]);
+    const list = received(member, "m");
+    await join(member, room);
+    await victim.stop("SIGKILL");
+    let after;
+    const accepted = async () => {
+      after = await ask(sender, "room:publish", { room, event: "m", args: ["after"] });
+      return after.ok;
+    };
+    await until(accepted, 15_000, () => `a publish to be accepted; the last answer was ${JSON.stringify(after)}`);
+    assert.notEqual(after.epoch, before.epoch);
+    await until(() => list.includes("after"), 5_000, () => `the member to receive it, got ${JSON.stringify(list)}`);
+    await victim.start();
+    await join(await connect(victim.url), room);
   });
 });

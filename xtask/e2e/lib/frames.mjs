@@ -5,8 +5,14 @@ import { pause } from "./wait.mjs";
 
 const PROBES = 10;
 
-/** Frames of rooms that the node received from other nodes since it started. */
-export const roomFrames = (node) => node.metric("starling_mesh_frames_total", { direction: "received" });
+/** A node brings this metric up to date once a second. */
+const SAMPLED_MS = 1_300;
+
+/** Frames that the node received from other nodes since it started, gossip not among them. */
+export async function roomFrames(node) {
+  await pause(SAMPLED_MS);
+  return node.metric("starling_mesh_frames_total", { direction: "received" });
+}
 
 /** The node that owns the room: each node but the owner sends it what it publishes, the owner sends nothing. */
 export async function ownerOf(nodes, room) {
@@ -14,7 +20,6 @@ export async function ownerOf(nodes, room) {
   const sender = await connect(first.url);
   const before = await Promise.all(others.map(roomFrames));
   for (let n = 0; n < PROBES; n += 1) await done(sender, "room:publish", { room, event: "probe", args: [n] });
-  await pause(50);
   const after = await Promise.all(others.map(roomFrames));
   sender.disconnect();
   return others.find((_, index) => after[index] - before[index] >= PROBES) ?? first;
