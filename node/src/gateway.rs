@@ -31,6 +31,7 @@ use slab::Slab;
 use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{
+    clock,
     connection::{ConnKey, Connections},
     context::Context,
     message::Message,
@@ -71,6 +72,17 @@ enum Question {
     },
     History,
 }
+
+/// How a socket enters a room.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    ack: Option<u64>,
+    want: Want,
+    replay: bool,
+}
+
+/// The name of the room that every socket of a namespace is in. No client can say it: names have at least one byte.
+const EVERYONE: &str = "";
 
 /// What the shard's driver has to start after a turn.
 #[derive(Debug)]
@@ -155,7 +167,24 @@ impl Gateway {
         }
     }
 
-    /// Joins a room for a socket; answered through `handle_answer`, which also makes it a member.
+    /// Takes a socket into a room; it is a member from the slot's answer on.
+    fn enter(&mut self, key: ConnKey, namespace: &ByteString, room: &RoomKey, how: Entry, now: Instant) {
+        let Some(socket) = self.connections.get_mut(key).and_then(|connection| connection.socket_mut(namespace)) else {
+            return;
+        };
+        let id = self.rooms.find_or_create(room);
+        // `join` files the question under the next free token.
+        socket.joining.push((id, self.pending.vacant_key() as u64));
+        if let Some(room) = self.rooms.get_mut(id) {
+            room.joining += 1;
+        }
+        let Entry { ack, want, replay } = how;
+        let question = Question::Join { room: id, history: want != Want::Nothing, replay, cancelled: false };
+        let pending = Pending { key, namespace: namespace.clone(), ack, question };
+        self.join(pending, room, want, now, clock::wall_ms());
+    }
+
+    /// Asks the slot to take a socket in; answered through `handle_answer`, which also makes it a member.
     fn join(&mut self, pending: Pending, room: &RoomKey, want: Want, now: Instant, now_ms: u64) {
         let shard = self.context.shard_of_slot(room.slot());
         let ask = self.ask(pending);

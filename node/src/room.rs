@@ -44,6 +44,13 @@ pub(crate) struct Room {
     cursors: usize,
 }
 
+impl Room {
+    /// Whether this is the room that every socket of a namespace is in.
+    pub(crate) fn is_namespace(&self) -> bool {
+        self.key.room().is_empty()
+    }
+}
+
 /// What a room's members get at the end of this turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
@@ -67,9 +74,9 @@ impl Rooms {
         Rooms { log_bytes_max, ..Rooms::default() }
     }
 
-    /// Rooms of this shard.
-    pub(crate) fn len(&self) -> usize {
-        self.rooms.len()
+    /// Rooms of this shard, those of whole namespaces left out.
+    pub(crate) fn count(&self) -> usize {
+        self.rooms.iter().filter(|(_, room)| !room.is_namespace()).count()
     }
 
     /// The room, if anybody here is in it or joins it.

@@ -127,11 +127,11 @@ impl Follower {
         Follower { owner, rooms: HashMap::new(), unanswered: VecDeque::new(), retry_at: None, unanswered_bytes: 0 }
     }
 
-    /// Queues a publish; gives it back when the queue is full.
-    pub(crate) fn enqueue(&mut self, unanswered: Unanswered) -> Result<(), Unanswered> {
+    /// Queues a publish; when the queue is full nothing is kept and its asker is to be refused.
+    pub(crate) fn enqueue(&mut self, unanswered: Unanswered) -> Result<(), Ask> {
         let bytes = unanswered.frame.payload.len();
         if self.unanswered_bytes + bytes > UNANSWERED_BYTES_MAX {
-            return Err(unanswered);
+            return Err(unanswered.ask);
         }
         self.unanswered_bytes += bytes;
         self.unanswered.push_back(unanswered);

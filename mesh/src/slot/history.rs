@@ -28,7 +28,7 @@ pub enum Want {
     Page {
         /// At most so many.
         limit: u32,
-        /// Position and lineage to read on from.
+        /// Position and lineage to read on from, exclusive: newer items, or older ones in reverse.
         since: Option<(u64, Option<u64>)>,
         /// Newest first.
         reverse: bool,
@@ -42,7 +42,9 @@ impl Want {
         match self {
             Want::Nothing => Range { after: 0, of: 0, count: 0 },
             Want::Last(count) => Range { after: 0, of: 0, count: count.min(size) },
-            Want::Since { after, lineage } | Want::Page { since: Some((after, lineage)), .. } => {
+            // Reading on towards the past starts below a position; what is there is cut out of all that is retained.
+            Want::Page { since: Some(_), reverse: true, .. } => Range { after: 0, of: 0, count: size },
+            Want::Since { after, lineage } | Want::Page { since: Some((after, lineage)), reverse: false, .. } => {
                 Range { after, of: lineage.unwrap_or(0), count: size }
             }
             Want::Page { limit, since: None, .. } => Range { after: 0, of: 0, count: limit.min(size) },
@@ -120,8 +122,14 @@ pub(crate) fn assemble(want: Want, facts: RoomFacts, mut found: Found, oldest_ms
         Want::Nothing | Want::Last(_) => {}
         Want::Since { lineage, .. } => history.recovered = Some(lineage == Some(facts.lineage) && contiguous),
         Want::Page { limit, since, reverse } => {
-            page(&mut history, limit as usize, since.is_some(), reverse, found.more);
-            history.gap = since.is_some_and(|(_, lineage)| lineage != Some(facts.lineage) || !contiguous);
+            let known = since.filter(|(_, lineage)| *lineage == Some(facts.lineage));
+            // Beyond the count of retention nothing is visible; short of it there is more that one answer cannot hold.
+            let more = found.more && before < limits.history_size as usize;
+            if let (true, Some((below, _))) = (reverse, known) {
+                history.frames.retain(|frame| frame.n < below);
+            }
+            page(&mut history, limit as usize, since.is_some(), reverse, more);
+            history.gap = since.is_some() && (known.is_none() || (!reverse && !contiguous));
         }
     }
     history

@@ -64,9 +64,9 @@ impl Slots {
                         self.attend(number, now);
                         self.send_to_owner(owner, number, bytes);
                     }
-                    Err(refused) => {
+                    Err(ask) => {
                         let why = Refusal::Overloaded { retry_ms: 1_000 };
-                        self.answer(refused.ask, Answer::Published(Err(why)));
+                        self.answer(ask, Answer::Published(Err(why)));
                     }
                 }
             }

@@ -1,0 +1,324 @@
+//! The slot machine in a small world of nodes: FIFO wires that can break, a store per node, members that write down
+//! what they see.
+//!
+//! Invariants checked by `World::check` after every story: a member sees rising `n` of one lineage, nothing twice, and
+//! nothing missing that it was not told of.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::wire::message::FLAG_VOLATILE;
+
+mod schedule;
+mod stories;
+
+/// What a member of a room saw, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Seen {
+    Live(Stamp, Bytes),
+    Gap(Stamp),
+}
+
+#[derive(Debug, Default)]
+struct Member {
+    /// Lineage and head of the join's answer, and the payloads that came with it.
+    fence: Option<(Stamp, Vec<Bytes>)>,
+    seen: Vec<Seen>,
+}
+
+struct Node {
+    slots: Slots,
+    store: Vec<Arc<Frame>>,
+    members: BTreeMap<RoomKey, Member>,
+    answers: BTreeMap<u64, Answer>,
+    joining: BTreeMap<u64, RoomKey>,
+    received_frames: usize,
+    refuses_frames: bool,
+}
+
+struct World {
+    nodes: Vec<Node>,
+    wires: BTreeMap<(u16, u16), VecDeque<Bytes>>,
+    up: BTreeSet<(u16, u16)>,
+    requests: BTreeMap<u64, (u16, u64)>,
+    now: Instant,
+    now_ms: u64,
+    tokens: u64,
+}
+
+const START_MS: u64 = 1_000_000;
+
+impl World {
+    #[expect(clippy::disallowed_methods, reason = "an Instant can only come from the clock; it moves by hand from here")]
+    fn new(nodes: u16) -> World {
+        let now = Instant::now();
+        let mut world = World {
+            nodes: (0..nodes).map(|node| Node::new(node, Limits::default(), BTreeMap::new())).collect(),
+            wires: BTreeMap::new(),
+            up: BTreeSet::new(),
+            requests: BTreeMap::new(),
+            now,
+            now_ms: START_MS,
+            tokens: 0,
+        };
+        world.view(&(0..nodes).collect::<Vec<_>>());
+        for a in 0..nodes {
+            for b in 0..a {
+                world.connect(a, b);
+            }
+        }
+        world
+    }
+
+    fn view(&mut self, members: &[u16]) {
+        let ids: Vec<NodeId> = members.iter().map(|node| NodeId(*node)).collect();
+        let table = Arc::new(Table::build(&ids));
+        for node in members {
+            let (now, now_ms) = (self.now, self.now_ms);
+            self.nodes[usize::from(*node)].slots.handle_view(table.clone(), now, now_ms);
+        }
+    }
+
+    fn connect(&mut self, a: u16, b: u16) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.up.insert((from, to));
+            self.wires.insert((from, to), VecDeque::new());
+            let now = self.now;
+            self.nodes[usize::from(from)].slots.handle_link_up(NodeId(to), now);
+        }
+    }
+
+    /// Breaks a link: what is on the wire is lost.
+    fn cut(&mut self, a: u16, b: u16) {
+        for (from, to) in [(a, b), (b, a)] {
+            self.up.remove(&(from, to));
+            self.wires.remove(&(from, to));
+            let now = self.now;
+            self.nodes[usize::from(from)].slots.handle_link_down(NodeId(to), now);
+        }
+    }
+
+    fn token(&mut self) -> u64 {
+        self.tokens += 1;
+        self.tokens
+    }
+
+    fn join(&mut self, node: u16, room: &RoomKey, want: Want) -> u64 {
+        let (token, now, now_ms) = (self.token(), self.now, self.now_ms);
+        let at = &mut self.nodes[usize::from(node)];
+        at.joining.insert(token, room.clone());
+        at.slots.handle_join(room, want, Ask { shard: 0, token }, now, now_ms);
+        token
+    }
+
+    fn publish(&mut self, node: u16, room: &RoomKey, text: &str) -> u64 {
+        self.publish_with(node, room, text, 0, "")
+    }
+
+    fn publish_with(&mut self, node: u16, room: &RoomKey, text: &str, flags: u16, id: &str) -> u64 {
+        let (token, now, now_ms) = (self.token(), self.now, self.now_ms);
+        let publish = Publish {
+            room: room.clone(),
+            flags,
+            id: id.into(),
+            from: ByteString::new(),
+            except: Vec::new(),
+            payload: Bytes::copy_from_slice(text.as_bytes()),
+        };
+        self.nodes[usize::from(node)].slots.handle_publish(publish, Ask { shard: 0, token }, now, now_ms);
+        token
+    }
+
+    fn history(&mut self, node: u16, room: &RoomKey, want: Want) -> History {
+        let (token, now_ms) = (self.token(), self.now_ms);
+        self.nodes[usize::from(node)].slots.handle_history(room, want, Ask { shard: 0, token }, now_ms);
+        self.settle();
+        match self.nodes[usize::from(node)].answers.remove(&token) {
+            Some(Answer::History(Ok(history))) => history,
+            other => panic!("no history: {other:?}"),
+        }
+    }
+
+    fn published(&mut self, node: u16, token: u64) -> Option<Result<Stamp, Refusal>> {
+        match self.nodes[usize::from(node)].answers.remove(&token) {
+            Some(Answer::Published(result)) => Some(result),
+            Some(other) => panic!("a publish was answered by {other:?}"),
+            None => None,
+        }
+    }
+
+    /// Lets time pass, in steps small enough for every timer.
+    fn pass(&mut self, time: Duration) {
+        let end = self.now + time;
+        while self.now < end {
+            self.now += Duration::from_millis(50);
+            self.now_ms += 50;
+            let (now, now_ms) = (self.now, self.now_ms);
+            for node in &mut self.nodes {
+                if node.slots.poll_timeout().is_none_or(|at| at <= now) {
+                    node.slots.handle_timeout(now, now_ms);
+                }
+            }
+            self.settle();
+        }
+    }
+
+    /// Performs outputs and moves frames until nothing moves any more.
+    fn settle(&mut self) {
+        loop {
+            let mut moved = false;
+            for node in 0..self.nodes.len() {
+                moved |= self.perform(u16::try_from(node).unwrap());
+            }
+            let wires: Vec<(u16, u16)> = self.wires.keys().copied().collect();
+            for wire in wires {
+                moved |= self.carry(wire);
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    /// Moves one frame over a wire.
+    fn carry(&mut self, (from, to): (u16, u16)) -> bool {
+        let Some(frame) = self.wires.get_mut(&(from, to)).and_then(VecDeque::pop_front) else { return false };
+        let (now, now_ms) = (self.now, self.now_ms);
+        let node = &mut self.nodes[usize::from(to)];
+        node.received_frames += usize::from(frame[0] == 0x20);
+        node.slots.handle_frame(NodeId(from), &frame, now, now_ms).unwrap();
+        true
+    }
+
+    /// Performs the outputs of one node.
+    fn perform(&mut self, node: u16) -> bool {
+        let mut moved = false;
+        while let Some(output) = self.nodes[usize::from(node)].slots.poll_output() {
+            moved = true;
+            let at = &mut self.nodes[usize::from(node)];
+            match output {
+                Output::Send { to, lane: _, frame } => {
+                    let full = self.nodes[usize::from(to.0)].refuses_frames && frame[0] == 0x20;
+                    match self.wires.get_mut(&(node, to.0)) {
+                        Some(_) if full => {
+                            let now = self.now;
+                            self.nodes[usize::from(node)].slots.handle_send_failed(to, now);
+                        }
+                        Some(wire) => wire.push_back(frame),
+                        None => {}
+                    }
+                }
+                Output::Fetch { read, from, request } if self.up.contains(&(node, from.0)) => {
+                    let name = read << 16 | u64::from(node) << 8;
+                    self.requests.insert(name, (node, read));
+                    self.nodes[usize::from(from.0)].slots.handle_history_request(name, &request);
+                }
+                Output::Fetch { read, .. } => at.slots.handle_fetched(read, None, self.now_ms),
+                Output::Respond { request, body } => {
+                    let (asker, read) = self.requests.remove(&request).unwrap();
+                    let now_ms = self.now_ms;
+                    self.nodes[usize::from(asker)].slots.handle_fetched(read, Some(body), now_ms);
+                }
+                other => at.perform(other, self.now_ms),
+            }
+        }
+        moved
+    }
+
+    fn check(&self) {
+        for node in &self.nodes {
+            for (room, member) in &node.members {
+                member.check(room);
+            }
+        }
+    }
+
+    fn live(&self, node: u16, room: &RoomKey) -> Vec<String> {
+        let seen = &self.nodes[usize::from(node)].members[room].seen;
+        seen.iter().filter_map(|seen| match seen {
+            Seen::Live(_, payload) => Some(String::from_utf8_lossy(payload).into_owned()),
+            Seen::Gap(_) => None,
+        }).collect()
+    }
+}
+
+impl Node {
+    fn new(node: u16, limits: Limits, resume: BTreeMap<u16, Resume>) -> Node {
+        let config = Config {
+            node: NodeId(node),
+            generation: 1,
+            shard: 0,
+            shards: 1,
+            limits,
+            seed: u64::from(node) << 32,
+            resume,
+            heads: BTreeMap::new(),
+        };
+        Node {
+            slots: Slots::new(config),
+            store: Vec::new(),
+            members: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            joining: BTreeMap::new(),
+            received_frames: 0,
+            refuses_frames: false,
+        }
+    }
+
+    fn perform(&mut self, output: Output, now_ms: u64) {
+        match output {
+            Output::Deliver { shard: _, frame } => {
+                if let Some(member) = self.members.get_mut(&frame.room) {
+                    let stamp = Stamp { lineage: frame.lineage, n: frame.n };
+                    member.seen.push(Seen::Live(stamp, frame.payload.clone()));
+                }
+            }
+            Output::Gap { shard: _, room, stamp } => self.members.entry(room).or_default().seen.push(Seen::Gap(stamp)),
+            Output::Answer { ask, answer } => {
+                if let (Answer::Joined(Ok(history)), Some(room)) = (&answer, self.joining.remove(&ask.token)) {
+                    let payloads = history.frames.iter().map(|frame| frame.payload.clone()).collect();
+                    let stamp = Stamp { lineage: history.lineage, n: history.head };
+                    self.members.insert(room, Member { fence: Some((stamp, payloads)), seen: Vec::new() });
+                }
+                self.answers.insert(ask.token, answer);
+            }
+            Output::Append { frame, bytes } => {
+                assert_eq!(Frame::decode(bytes).as_ref(), Ok(&*frame), "the store gets other bytes than the members");
+                self.store.push(frame);
+            }
+            Output::Read { read, room, after, upto, count } => {
+                let in_range = |frame: &&Arc<Frame>| frame.room == room && frame.n > after && frame.n <= upto;
+                let frames: Vec<Arc<Frame>> = self.store.iter().filter(in_range).cloned().collect();
+                let skip = frames.len().saturating_sub(count as usize);
+                let found = Found { frames: frames[skip..].to_vec(), more: skip > 0 };
+                self.slots.handle_read(read, Some(found), now_ms);
+            }
+            Output::Send { .. } | Output::Fetch { .. } | Output::Respond { .. } => unreachable!("handled by the world"),
+        }
+    }
+}
+
+impl Member {
+    fn check(&self, room: &RoomKey) {
+        let Some((mut last, _)) = self.fence else { return };
+        for seen in &self.seen {
+            match seen {
+                Seen::Gap(stamp) => last = *stamp,
+                Seen::Live(stamp, _) if stamp.n == 0 => {}
+                Seen::Live(stamp, payload) => {
+                    assert_eq!(stamp.lineage, last.lineage, "{room:?}: another lineage without notice at {payload:?}");
+                    assert!(stamp.n > last.n, "{room:?}: {stamp:?} after {last:?} at {payload:?}");
+                    last = *stamp;
+                }
+            }
+        }
+    }
+}
+
+/// A room whose slot belongs to `owner` in a cluster of `nodes`.
+fn room_of(owner: u16, nodes: u16) -> RoomKey {
+    let ids: Vec<NodeId> = (0..nodes).map(NodeId).collect();
+    let table = Table::build(&ids);
+    let names = (0..10_000).map(|name| RoomKey::new("/", &format!("room-{name}")));
+    names.into_iter().find(|room| table.owner(room.slot()) == Some(NodeId(owner))).unwrap()
+}

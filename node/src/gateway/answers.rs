@@ -14,7 +14,7 @@ use mesh::{
 use serde_json::{Value, json};
 
 use super::{Gateway, Pending, Question};
-use crate::{clock, connection::ConnKey, envelope, metrics::RejectReason, room::RoomId};
+use crate::{clock, connection::ConnKey, envelope, metrics::RejectReason, room::{Room, RoomId}};
 
 impl Gateway {
     /// The answer to the question `token` of this shard.
@@ -51,6 +51,11 @@ impl Gateway {
             socket.joining.retain(|(_, token)| *token != asked.token);
         }
         match result {
+            Err(_) if cancelled => {}
+            // Nobody asked for this one, so nobody would ask again: the owner could not be reached within its patience.
+            Err(_) if self.rooms.get(id).is_some_and(Room::is_namespace) => {
+                self.enter_namespace(asked.key, &asked.namespace, now);
+            }
             Err(why) => self.refuse(asked.key, &asked.namespace, asked.ack, why),
             Ok(_) if cancelled => {}
             Ok(history) => self.add_member(asked, id, &history),
@@ -66,8 +71,11 @@ impl Gateway {
             socket.rooms.push(id);
         }
         let Some(room) = self.rooms.get_mut(id) else { return };
-        if room.members.insert(asked.key) {
+        if room.members.insert(asked.key) && !room.is_namespace() {
             self.tally.memberships += 1;
+        }
+        if asked.ack.is_none() && history.frames.is_empty() {
+            return;
         }
         let mut body = json!({
             "ok": true,

@@ -15,7 +15,7 @@ use protocol::socketio::{Args, Packet, RESERVED_EVENTS};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::{Gateway, Pending, Question};
+use super::{EVERYONE, Entry, Gateway, Pending, Question};
 use crate::{
     clock,
     connection::ConnKey,
@@ -154,24 +154,17 @@ impl Gateway {
         }
         let want = history.map_or(Ok(Want::Nothing), want_of)?;
         let room = RoomKey::new(namespace, &room);
-        let id = self.rooms.find_or_create(&room);
         let limit = self.context.config.limits.rooms_per_socket;
-        let Some(socket) = self.connections.get_mut(key).and_then(|connection| connection.socket_mut(namespace)) else {
+        let Some(socket) = self.connections.get(key).and_then(|connection| connection.socket(namespace)) else {
             return Ok(());
         };
-        if !socket.rooms.contains(&id) && socket.rooms.len() + socket.joining.len() >= limit {
-            self.rooms.remove_if_unused(id);
+        let member = self.rooms.find(&room).is_some_and(|id| socket.rooms.contains(&id));
+        // The room of the whole namespace is one of them and does not count.
+        if !member && socket.rooms.len() + socket.joining.len() > limit {
             return Err(Refused { code: "limit_reached", message: format!("a socket may be in {limit} rooms") });
         }
-        let replay = replay == Some(Replay::Events);
-        let question = Question::Join { room: id, history: want != Want::Nothing, replay, cancelled: false };
-        // `join` files the question under the next free token.
-        socket.joining.push((id, self.pending.vacant_key() as u64));
-        if let Some(room) = self.rooms.get_mut(id) {
-            room.joining += 1;
-        }
-        let pending = Pending { key, namespace: namespace.clone(), ack, question };
-        self.join(pending, &room, want, now, clock::wall_ms());
+        let how = Entry { ack, want, replay: replay == Some(Replay::Events) };
+        self.enter(key, namespace, &room, how, now);
         Ok(())
     }
 
@@ -213,23 +206,26 @@ impl Gateway {
         let elements = args.elements().map_err(|error| bad(error.to_string()))?;
         let object = elements.get(1).ok_or_else(|| bad("the event needs one object as its argument"))?;
         let publish: PublishArgs<'_> = serde_json::from_str(object.get()).map_err(|error| bad(error.to_string()))?;
-        let room = publish.room.ok_or_else(|| bad("room: publishing to a whole namespace is not available in this version"))?;
-        self.check_room(&room)?;
+        if let Some(room) = &publish.room {
+            self.check_room(room)?;
+        }
         self.check_event(&publish.event)?;
         let id = publish.id.unwrap_or_default();
         if id.len() > ID_BYTES_MAX {
             return Err(bad(format!("id: at most {ID_BYTES_MAX} bytes")));
         }
-        if publish.volatile && !id.is_empty() {
-            return Err(bad("id: a volatile message is not remembered, so its id would mean nothing"));
+        // What goes to a whole namespace has no order and no history either.
+        let volatile = publish.volatile || publish.room.is_none();
+        if volatile && !id.is_empty() {
+            return Err(bad("id: a message without history is not remembered, so its id would mean nothing"));
         }
         let own_id = self.connections.get(key).and_then(|connection| connection.socket(namespace)).map(|s| s.id.clone());
         let except = if publish.echo { Vec::new() } else { own_id.into_iter().collect() };
         let payload = envelope::payload(namespace, &publish.event, &publish.args, &args.attachments);
         self.tally.published_by_clients += 1;
         let publish = Publish {
-            room: RoomKey::new(namespace, &room),
-            flags: if publish.volatile { FLAG_VOLATILE } else { 0 },
+            room: RoomKey::new(namespace, publish.room.as_deref().unwrap_or(EVERYONE)),
+            flags: if volatile { FLAG_VOLATILE } else { 0 },
             id: id.into(),
             from: ByteString::new(),
             except,

@@ -7,13 +7,14 @@ use std::time::Instant;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytestring::ByteString;
+use mesh::{room::RoomKey, slot::Want};
 use protocol::{
     engine::{Message, session::CloseReason},
     socketio::{Args, Packet},
 };
 use smallvec::SmallVec;
 
-use super::{Gateway, Question};
+use super::{EVERYONE, Entry, Gateway, Question};
 use crate::{
     connection::{ConnKey, Socket},
     metrics::{PacketType, RejectReason},
@@ -80,10 +81,17 @@ impl Gateway {
         let answer = format!(r#"{{"sid":"{id}"}}"#);
         connection.connect_by = None;
         connection.send_packet(Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) }.encode());
-        connection.sockets.push(Socket { namespace, id: id.clone(), rooms: SmallVec::new(), joining: SmallVec::new() });
+        connection.sockets.push(Socket { namespace: namespace.clone(), id: id.clone(), rooms: SmallVec::new(), joining: SmallVec::new() });
         self.sockets.insert(id, key);
         self.tally.sockets += 1;
         self.touch(key);
+        self.enter_namespace(key, &namespace, now);
+    }
+
+    /// Makes a socket reachable by what is published to its whole namespace.
+    pub(super) fn enter_namespace(&mut self, key: ConnKey, namespace: &ByteString, now: Instant) {
+        let how = Entry { ack: None, want: Want::Nothing, replay: false };
+        self.enter(key, namespace, &RoomKey::new(namespace, EVERYONE), how, now);
     }
 
     fn disconnect(&mut self, key: ConnKey, namespace: &str, now: Instant) {
@@ -146,7 +154,7 @@ impl Gateway {
     pub(super) fn remove_member(&mut self, id: RoomId, key: ConnKey, now: Instant) {
         self.deliver_room(id);
         let Some(room) = self.rooms.get_mut(id) else { return };
-        if room.members.swap_remove(&key) {
+        if room.members.swap_remove(&key) && !room.is_namespace() {
             self.tally.memberships -= 1;
         }
         self.leave_if_empty(id, now);

@@ -64,7 +64,7 @@ impl Gateway {
         }
         self.counted.next = Some(now + COUNT);
         let size = |size: usize| i64::try_from(size).unwrap_or(i64::MAX);
-        let (rooms, interest) = (size(self.rooms.len()), size(self.slots.followed_rooms()));
+        let (rooms, interest) = (size(self.rooms.count()), size(self.slots.followed_rooms()));
         self.tally.rooms += rooms - std::mem::replace(&mut self.counted.rooms, rooms);
         self.tally.interest += interest - std::mem::replace(&mut self.counted.interest, interest);
     }

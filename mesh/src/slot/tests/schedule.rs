@@ -1,0 +1,111 @@
+//! Random schedules: joins, leaves, publishes, broken and mended links in any order, on three nodes.
+
+use proptest::prelude::*;
+
+use super::*;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Join(u16, Want),
+    Leave(u16),
+    Publish(u16),
+    Cut(u16),
+    Mend(u16),
+    Settle,
+    Carry(u16, u16),
+    Perform(u16),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        2 => (0..3u16, prop_oneof![Just(Want::Nothing), (1..80u32).prop_map(Want::Last)]).prop_map(|(n, w)| Step::Join(n, w)),
+        1 => (0..3u16).prop_map(Step::Leave),
+        8 => (0..3u16).prop_map(Step::Publish),
+        1 => (0..3u16).prop_map(Step::Cut),
+        2 => (0..3u16).prop_map(Step::Mend),
+        2 => Just(Step::Settle),
+        6 => (0..3u16, 0..3u16).prop_map(|(a, b)| Step::Carry(a, b)),
+        4 => (0..3u16).prop_map(Step::Perform),
+        1 => (50..2_000u64).prop_map(Step::Pass),
+    ]
+}
+
+/// The link opposite of a node.
+fn link(of: u16) -> (u16, u16) {
+    ((of + 1) % 3, (of + 2) % 3)
+}
+
+fn run(steps: Vec<Step>) {
+    let (mut world, room) = (World::new(3), room_of(0, 3));
+    let mut published = 0;
+    for step in steps {
+        match step {
+            Step::Join(node, want) => {
+                world.join(node, &room, want);
+            }
+            Step::Leave(node) => {
+                world.settle();
+                let now = world.now;
+                if world.nodes[usize::from(node)].members.remove(&room).is_some() {
+                    world.nodes[usize::from(node)].slots.handle_leave(&room, 0, now);
+                }
+            }
+            Step::Publish(node) => {
+                published += 1;
+                world.publish(node, &room, &published.to_string());
+            }
+            Step::Cut(of) => world.cut(link(of).0, link(of).1),
+            Step::Mend(of) if !world.up.contains(&link(of)) => world.connect(link(of).0, link(of).1),
+            Step::Mend(_) => {}
+            Step::Settle => world.settle(),
+            Step::Carry(a, b) => {
+                world.carry((a, b));
+            }
+            Step::Perform(node) => {
+                world.perform(node);
+            }
+            Step::Pass(ms) => world.pass(Duration::from_millis(ms)),
+        }
+    }
+    for of in 0..3 {
+        if !world.up.contains(&link(of)) {
+            world.connect(link(of).0, link(of).1);
+        }
+    }
+    world.pass(Duration::from_secs(8));
+    world.check();
+    complete(&world, &room);
+}
+
+/// Every member saw, since its fence, all that the owner stamped: links broke, but no slot changed hands.
+fn complete(world: &World, room: &RoomKey) {
+    let stamped: Vec<(u64, String)> = world.nodes[0]
+        .store
+        .iter()
+        .map(|frame| (frame.n, String::from_utf8_lossy(&frame.payload).into_owned()))
+        .collect();
+    let mut unique: Vec<&String> = stamped.iter().map(|(_, text)| text).collect();
+    unique.sort();
+    unique.dedup();
+    assert_eq!(unique.len(), stamped.len(), "a message was stamped twice");
+    for (number, node) in world.nodes.iter().enumerate() {
+        let Some(Member { fence: Some((fence, past)), seen }) = node.members.get(room) else { continue };
+        assert!(!seen.iter().any(|seen| matches!(seen, Seen::Gap(_))), "node {number}: a gap that could have been filled");
+        let live: Vec<&String> = stamped.iter().filter(|(n, _)| *n > fence.n).map(|(_, text)| text).collect();
+        let got = world.live(u16::try_from(number).unwrap(), room);
+        assert_eq!(got.iter().collect::<Vec<_>>(), live, "node {number} after its fence {fence:?}");
+        let before: Vec<&String> = stamped.iter().filter(|(n, _)| *n <= fence.n).map(|(_, text)| text).collect();
+        let past: Vec<String> = past.iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect();
+        assert_eq!(past.iter().collect::<Vec<_>>(), before[before.len() - past.len()..], "node {number}'s history");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_schedule_loses_repeats_or_reorders(steps in proptest::collection::vec(step(), 1..120)) {
+        run(steps);
+    }
+}

@@ -1,0 +1,323 @@
+//! What must hold, one story each.
+
+use super::*;
+
+fn texts(range: std::ops::Range<u32>) -> Vec<String> {
+    range.map(|n| n.to_string()).collect()
+}
+
+fn payloads(history: &History) -> Vec<String> {
+    history.frames.iter().map(|frame| String::from_utf8_lossy(&frame.payload).into_owned()).collect()
+}
+
+#[test]
+fn members_on_all_nodes_see_one_order() {
+    let (mut world, room) = (World::new(3), room_of(1, 3));
+    for node in 0..3 {
+        world.join(node, &room, Want::Nothing);
+    }
+    world.settle();
+    for n in 0..30 {
+        world.publish(n % 3, &room, &n.to_string());
+    }
+    world.settle();
+    world.check();
+    let first = world.live(0, &room);
+    assert_eq!(first.len(), 30);
+    assert_eq!(world.live(1, &room), first);
+    assert_eq!(world.live(2, &room), first);
+}
+
+#[test]
+fn a_node_without_members_receives_no_frame() {
+    let (mut world, room) = (World::new(3), room_of(0, 3));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    world.publish(1, &room, "x");
+    world.settle();
+    assert_eq!((world.nodes[1].received_frames, world.nodes[2].received_frames), (1, 0));
+}
+
+#[test]
+fn interest_ends_after_the_last_member_and_a_linger() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    let now = world.now;
+    world.nodes[1].slots.handle_leave(&room, 0, now);
+    world.pass(Duration::from_secs(16));
+    world.publish(0, &room, "x");
+    world.settle();
+    assert_eq!(world.nodes[1].received_frames, 0);
+}
+
+#[test]
+fn a_late_join_gets_the_past_and_then_exactly_what_follows() {
+    let (mut world, room) = (World::new(3), room_of(0, 3));
+    for n in 0..200 {
+        world.publish(1, &room, &n.to_string());
+    }
+    world.settle();
+    world.join(2, &room, Want::Last(120));
+    // The answer to the interest, the question about history and new messages cross each other.
+    for n in 200..260 {
+        world.publish(1, &room, &n.to_string());
+        world.perform(1);
+        world.perform(2);
+        world.carry((1, 0));
+        world.perform(0);
+        world.carry((2, 0));
+        world.carry((0, 2));
+    }
+    world.settle();
+    world.check();
+    let member = &world.nodes[2].members[&room];
+    let past = &member.fence.as_ref().unwrap().1;
+    let mut all: Vec<String> = past.iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect();
+    assert_eq!(all.len(), 120);
+    all.extend(world.live(2, &room));
+    assert_eq!(all, texts(260 - u32::try_from(all.len()).unwrap()..260));
+}
+
+#[test]
+fn a_broken_link_costs_no_message() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    for n in 0..100 {
+        world.publish(0, &room, &n.to_string());
+        if n == 50 {
+            world.perform(0);
+            world.cut(0, 1);
+        }
+        if n == 80 {
+            world.connect(0, 1);
+        }
+    }
+    world.pass(Duration::from_secs(1));
+    world.check();
+    assert_eq!(world.live(1, &room), texts(0..100));
+}
+
+#[test]
+fn a_publish_that_is_resent_is_stamped_once() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    let token = world.publish(1, &room, "once");
+    world.perform(1);
+    world.carry((1, 0));
+    world.perform(0);
+    // The owner stamped it; its answer is lost with the link.
+    world.cut(0, 1);
+    world.connect(0, 1);
+    world.settle();
+    assert!(matches!(world.published(1, token), Some(Ok(_))));
+    assert_eq!(world.live(0, &room), ["once"]);
+}
+
+#[test]
+fn a_publish_to_an_owner_out_of_reach_is_refused_after_patience() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.cut(0, 1);
+    let token = world.publish(1, &room, "x");
+    world.pass(Duration::from_millis(4_900));
+    assert_eq!(world.published(1, token), None);
+    world.pass(Duration::from_secs(1));
+    assert!(matches!(world.published(1, token), Some(Err(Refusal::Overloaded { .. }))));
+}
+
+#[test]
+fn frames_dropped_for_a_full_lane_are_fetched_again() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    world.publish(0, &room, "0");
+    world.settle();
+    world.nodes[1].refuses_frames = true;
+    world.publish(0, &room, "1");
+    world.settle();
+    world.nodes[1].refuses_frames = false;
+    world.publish(0, &room, "2");
+    world.pass(Duration::from_secs(2));
+    world.check();
+    assert_eq!(world.live(1, &room), texts(0..3));
+}
+
+#[test]
+fn a_slot_that_changes_hands_tells_the_members_and_goes_on() {
+    let (mut world, room) = (World::new(3), room_of(2, 3));
+    for node in 0..2 {
+        world.join(node, &room, Want::Nothing);
+    }
+    world.settle();
+    world.publish(0, &room, "before");
+    world.settle();
+    world.cut(2, 0);
+    world.cut(2, 1);
+    let during = world.publish(1, &room, "during");
+    world.view(&[0, 1]);
+    world.pass(Duration::from_secs(1));
+    world.publish(1, &room, "after");
+    world.settle();
+    world.check();
+    assert!(matches!(world.published(1, during), Some(Ok(_))), "a publish waits for the new owner");
+    for node in 0..2 {
+        assert_eq!(world.live(node, &room), ["before", "during", "after"]);
+        let seen = &world.nodes[usize::from(node)].members[&room].seen;
+        assert!(seen.iter().any(|seen| matches!(seen, Seen::Gap(_))), "node {node} was not told");
+    }
+}
+
+#[test]
+fn a_repeated_id_gets_the_first_answer_and_delivers_nothing() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    let first = world.publish_with(1, &room, "a", 0, "id");
+    world.settle();
+    let again = world.publish_with(0, &room, "b", 0, "id");
+    world.settle();
+    assert_eq!(world.published(1, first), world.published(0, again));
+    assert_eq!(world.live(0, &room), ["a"]);
+    world.pass(Duration::from_secs(121));
+    world.publish_with(0, &room, "c", 0, "id");
+    world.settle();
+    assert_eq!(world.live(0, &room), ["a", "c"]);
+}
+
+#[test]
+fn a_volatile_message_has_no_offset_and_is_in_no_history() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    let token = world.publish_with(0, &room, "v", FLAG_VOLATILE, "");
+    world.settle();
+    assert!(matches!(world.published(0, token), Some(Ok(Stamp { n: 0, .. }))));
+    assert_eq!(world.live(1, &room), ["v"]);
+    assert!(world.history(1, &room, Want::Page { limit: 10, since: None, reverse: false }).frames.is_empty());
+}
+
+#[test]
+fn a_clean_stop_keeps_lineage_offsets_and_proof_of_completeness() {
+    let (mut world, room) = (World::new(1), RoomKey::new("/", "a"));
+    world.join(0, &room, Want::Nothing);
+    world.settle();
+    let tokens: Vec<u64> = (0..3).map(|n| world.publish(0, &room, &n.to_string())).collect();
+    world.settle();
+    let stamps: Vec<Stamp> = tokens.iter().map(|token| world.published(0, *token).unwrap().unwrap()).collect();
+    let resume = world.nodes[0].slots.to_resume();
+    let resume = resume.into_iter().map(|(slot, resume)| (slot, Resume::decode(resume.encode()).unwrap())).collect();
+    let store = std::mem::take(&mut world.nodes[0].store);
+    world.nodes[0] = Node { store, ..Node::new(0, Limits::default(), resume) };
+    let token = world.publish(0, &room, "3");
+    world.settle();
+    let next = world.published(0, token).unwrap().unwrap();
+    assert_eq!((next.lineage, next.n), (stamps[0].lineage, stamps[2].n + 1));
+    let since = Want::Since { after: stamps[0].n, lineage: Some(stamps[0].lineage) };
+    let joined = world.join(0, &room, since);
+    world.settle();
+    let Some(Answer::Joined(Ok(history))) = world.nodes[0].answers.remove(&joined) else { panic!("not joined") };
+    assert_eq!((history.recovered, payloads(&history)), (Some(true), texts(1..4)));
+}
+
+#[test]
+fn what_cannot_be_proved_complete_is_not_called_recovered() {
+    let (mut world, room) = (World::new(1), RoomKey::new("/", "a"));
+    world.nodes[0] = Node::new(0, Limits { history_size: 5, log_items: 3, ..Limits::default() }, BTreeMap::new());
+    let first = world.publish(0, &room, "0");
+    world.settle();
+    let stamp = world.published(0, first).unwrap().unwrap();
+    for n in 1..6 {
+        world.publish(0, &room, &n.to_string());
+    }
+    let mut ask = |after, lineage| {
+        let token = world.join(0, &room, Want::Since { after, lineage });
+        world.settle();
+        match world.nodes[0].answers.remove(&token) {
+            Some(Answer::Joined(Ok(history))) => (history.recovered, payloads(&history)),
+            other => panic!("not joined: {other:?}"),
+        }
+    };
+    assert_eq!(ask(stamp.n, Some(stamp.lineage)), (Some(true), texts(1..6)));
+    assert_eq!(ask(0, Some(stamp.lineage)), (Some(false), texts(1..6)), "six messages, five retained");
+    assert_eq!(ask(stamp.n, Some(stamp.lineage + 1)), (Some(false), texts(1..6)), "another lineage");
+    assert_eq!(ask(stamp.n, None), (Some(false), texts(1..6)), "an epoch nobody gave out");
+    assert_eq!(ask(999, Some(stamp.lineage)), (Some(true), vec![]), "a position ahead of the room misses nothing");
+}
+
+#[test]
+fn history_past_its_age_is_not_shown_and_counts_as_missing() {
+    let (mut world, room) = (World::new(1), RoomKey::new("/", "a"));
+    let first = world.publish(0, &room, "old");
+    world.publish(0, &room, "older than the window");
+    world.settle();
+    let stamp = world.published(0, first).unwrap().unwrap();
+    world.pass(Duration::from_secs(640));
+    world.publish(0, &room, "new");
+    let page = Want::Page { limit: 10, since: Some((stamp.n, Some(stamp.lineage))), reverse: false };
+    let history = world.history(0, &room, page);
+    assert_eq!((payloads(&history), history.gap), (vec!["new".to_owned()], true));
+}
+
+#[test]
+fn a_join_while_the_link_is_broken_waits_for_the_owner() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    world.cut(0, 1);
+    world.publish(0, &room, "unseen");
+    let token = world.join(1, &room, Want::Last(10));
+    world.settle();
+    assert!(!world.nodes[1].answers.contains_key(&token), "answered from a copy that is known to be stale");
+    world.connect(0, 1);
+    world.pass(Duration::from_millis(500));
+    let Some(Answer::Joined(Ok(history))) = world.nodes[1].answers.remove(&token) else { panic!("not joined") };
+    assert_eq!(payloads(&history), ["unseen"]);
+}
+
+#[test]
+fn a_peer_that_comes_back_without_members_receives_no_frame() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    world.cut(0, 1);
+    world.nodes[1] = Node::new(1, Limits::default(), BTreeMap::new());
+    world.view(&[0, 1]);
+    world.connect(0, 1);
+    world.publish(0, &room, "x");
+    world.settle();
+    assert_eq!(world.nodes[1].received_frames, 0);
+}
+
+#[test]
+fn a_frame_that_does_not_follow_the_last_is_not_shown_before_what_is_missing() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    for n in 0..3 {
+        world.publish(0, &room, &n.to_string());
+        world.perform(0);
+        if n == 1 {
+            // No link loses a single frame; should it ever happen, it must be seen by `prev`.
+            world.wires.get_mut(&(0, 1)).unwrap().pop_back();
+        }
+    }
+    world.pass(Duration::from_millis(500));
+    world.check();
+    assert_eq!(world.live(1, &room), texts(0..3));
+}
+
+#[test]
+fn a_frame_that_comes_twice_is_shown_once() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    world.settle();
+    world.publish(0, &room, "0");
+    world.perform(0);
+    let wire = world.wires.get_mut(&(0, 1)).unwrap();
+    let frame = wire.back().unwrap().clone();
+    wire.push_back(frame);
+    world.publish(0, &room, "1");
+    world.settle();
+    world.check();
+    assert_eq!(world.live(1, &room), texts(0..2));
+}
