@@ -9,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join as path } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { closeAll, connect, freshRoom, gets, join, publish, received } from "./lib/client.mjs";
-import { starling } from "./lib/cluster.mjs";
+import { freePorts, starling } from "./lib/cluster.mjs";
 import { until } from "./lib/wait.mjs";
 
 const EXIT_CONFIG = 78;
@@ -66,6 +66,36 @@ describe("starling dev", () => {
     const [code, signal] = await exit;
     assert.deepEqual([code, signal], [0, null], output);
     await portIsFree(port);
+  });
+});
+
+describe("starling without arguments", () => {
+  test("serves the demo page and every room on loopback, and prints what to open", async () => {
+    const [ports] = await freePorts(1);
+    const env = {
+      STARLING_SERVER__LISTEN: `127.0.0.1:${ports.client}`,
+      STARLING_SERVER__ADMIN_LISTEN: `127.0.0.1:${ports.admin}`,
+      STARLING_CLUSTER__MESH_LISTEN: `127.0.0.1:${ports.mesh}`,
+    };
+    const child = spawn(starling(), [], { cwd: folder, env: { ...process.env, ...env } });
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text) => (output += text));
+    const exit = once(child, "exit");
+    try {
+      await until(() => /http:\/\/\S+/.test(output), 20_000, () => `an address in ${JSON.stringify(output)}`);
+      const [url] = output.match(/http:\/\/\S+/);
+      assert.equal(url, `http://127.0.0.1:${ports.client}/`);
+      const page = await fetch(url);
+      assert.equal(page.status, 200);
+      assert.match(await page.text(), /socket\.io/);
+      const socket = await connect(url.slice(0, -1));
+      await join(socket, freshRoom());
+      await publish(socket, freshRoom(), "m", []);
+      closeAll();
+    } finally {
+      child.kill("SIGINT");
+    }
+    assert.deepEqual(await exit, [0, null]);
   });
 });
 
