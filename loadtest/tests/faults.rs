@@ -162,6 +162,19 @@ fn members_may_go_again_and_those_who_stay_get_everything() {
 }
 
 #[test]
+fn a_message_of_an_earlier_phase_is_foreign_in_the_next() {
+    let target = format!("http://{}", serve(Fault::Replay));
+    let output = Command::new(env!("CARGO_BIN_EXE_loadtest"))
+        .args(["run", "broadcast", "--target", &target, "--rate", "40", "--json", "-"])
+        .args(["--plan", "0..2@10ms, hold 300ms, hold 300ms"])
+        .output()
+        .unwrap();
+    let (_, json) = report(&output);
+    let figures = |name: &str| [0, 1].map(|step| json["steps"][step][name].as_u64().unwrap());
+    assert_eq!((figures("duplicated"), figures("foreign"), figures("lost")), ([1, 0], [0, 1], [0, 0]));
+}
+
+#[test]
 fn a_server_that_refuses_everybody_is_exit_code_three() {
     let target = format!("http://{}", serve(Fault::RefuseConnect));
     let output = loadtest(&format!("run broadcast --target {target} --members 2 --duration 1s"));

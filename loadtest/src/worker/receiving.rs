@@ -187,3 +187,6 @@ pub(super) fn owed(spec: &Spec, seat: Seat, tracker: &Tracker, accounts: &[Accou
     let of_room = accounts.iter().filter(|account| spec.room_of_publisher(account.publisher) == seat.room);
     of_room.map(|account| tracker.lost(spec.rank_in_room(account.publisher), account.sent, &account.refused)).sum()
 }
+
+#[cfg(test)]
+mod tests;

@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Cut,
     /// Message 3 is never answered, and nobody gets it.
     Silence,
+    /// With message 3 the first member gets the first message of all again.
+    Replay,
     /// Every connection is refused.
     RefuseConnect,
 }
@@ -42,13 +44,15 @@ struct Room {
     offset: u64,
     /// Held back for the first member, when two messages are to be swapped.
     held: Option<Vec<u8>>,
+    /// The frame of the first message of all.
+    first: Option<Vec<u8>>,
 }
 
 /// Starts a server; it lives as long as the test process.
 pub(crate) fn serve(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let room = Arc::new(Mutex::new(Room { members: Vec::new(), offset: 0, held: None }));
+    let room = Arc::new(Mutex::new(Room { members: Vec::new(), offset: 0, held: None, first: None }));
     thread::spawn(move || {
         for stream in listener.incoming() {
             let room = Arc::clone(&room);
@@ -122,12 +126,14 @@ fn publish(room: &mut Room, payload: &str, fault: Fault) -> Option<Value> {
     }
     let mut frame = Vec::new();
     put_text(&mut frame, &[b"42[\"m\",\"", payload.as_bytes(), b"\"]"]);
+    let oldest = room.first.get_or_insert_with(|| frame.clone()).clone();
     let mut first = true;
     for member in &mut room.members {
         // A member that has gone is not this server's business.
         let _ = match (fault, std::mem::take(&mut first) && hit) {
             (Fault::Lose, true) => Ok(()),
             (Fault::Duplicate, true) => member.write_all(&frame).and_then(|()| member.write_all(&frame)),
+            (Fault::Replay, true) => member.write_all(&frame).and_then(|()| member.write_all(&oldest)),
             (Fault::Swap, true) => {
                 room.held = Some(frame.clone());
                 Ok(())

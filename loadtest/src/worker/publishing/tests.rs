@@ -1,25 +1,11 @@
 //! The schedule and the books of publishers, without a socket.
 
 use super::*;
-use crate::client::{Dialect, Transport};
 
 const SECOND: u64 = 1_000_000_000;
 
 fn spec(publishers: u16, worker: u32, workers: u32) -> Spec {
-    Spec {
-        worker,
-        workers,
-        targets: vec!["127.0.0.1:1".parse().unwrap()],
-        sources: Vec::new(),
-        dialect: Dialect::Room,
-        transport: Transport::WebSocket,
-        namespace: "/".to_owned(),
-        room: "r".to_owned(),
-        rooms: 1,
-        publishers,
-        payload: 64,
-        history: 0,
-    }
+    Spec { worker, workers, publishers, ..crate::worker::tests::spec() }
 }
 
 fn phase(pace: Pace, seconds: u64) -> Phase {
@@ -136,6 +122,14 @@ fn a_message_released_out_of_turn_makes_room_for_one_more_only() {
     assert_eq!(due(&mut publishing, 2).len(), 1);
     (0..3).for_each(|_| publishing.handle_delivery(0, 1));
     assert_eq!(due(&mut publishing, 3), []);
+}
+
+#[test]
+fn a_refused_message_makes_room_without_a_delivery() {
+    let mut publishing = closed(1, true);
+    due(&mut publishing, 1);
+    publishing.handle_answer(0, 0, no(), 2);
+    assert_eq!(due(&mut publishing, 3), [(0, 1, 3)]);
 }
 
 #[test]
