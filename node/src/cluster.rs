@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use mesh::{Mesh, NodeId, SLOTS, View, wire::message::{Figures, Request}};
+use mesh::{
+    Mesh, NodeId, SLOTS, View,
+    wire::message::{Figures, Request},
+};
 
 use crate::{
     api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
@@ -66,7 +69,8 @@ impl Cluster {
                 .then(|| mesh.request(member.node, Request::Figures.encode(), FIGURES_TIMEOUT));
             asked.push((member, answer));
         }
-        let mut report = ClusterReport { view: view.version, single_copy_slots: u32::from(SLOTS), ..ClusterReport::default() };
+        let mut report =
+            ClusterReport { view: view.version, single_copy_slots: u32::from(SLOTS), ..ClusterReport::default() };
         for (member, answer) in asked {
             let connections = match answer {
                 None => Some(figures(&self.context).connections),

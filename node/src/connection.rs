@@ -118,7 +118,10 @@ impl Connections {
 
     /// The connection, if it is still there.
     pub(crate) fn get(&self, key: ConnKey) -> Option<&Connection> {
-        self.places.get(key.index as usize).filter(|(serial, _)| *serial == key.serial).map(|(_, connection)| connection)
+        self.places
+            .get(key.index as usize)
+            .filter(|(serial, _)| *serial == key.serial)
+            .map(|(_, connection)| connection)
     }
 
     /// The connection, if it is still there.

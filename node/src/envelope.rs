@@ -210,10 +210,10 @@ mod tests {
         let placeholder = [raw(r#"{"deep":{"_placeholder":true,"num":0}}"#)];
         let args: Vec<&RawValue> = placeholder.iter().map(AsRef::as_ref).collect();
         let frames: Vec<Frame> =
-            (1..=2).map(|n| frame_of("/", n, payload("/", "b", &args, &[Bytes::from(vec![n as u8])]))).collect();
+            (1..=2).map(|n| frame_of("/", n, payload("/", "b", &args, &[Bytes::from(n.to_string())]))).collect();
         let (items, attachments) = items(frames.iter());
         assert_eq!(items[1]["args"], json!([{"deep": {"_placeholder": true, "num": 1}}]));
-        assert_eq!(attachments, [Bytes::from_static(&[1]), Bytes::from_static(&[2])]);
+        assert_eq!(attachments, [Bytes::from_static(b"1"), Bytes::from_static(b"2")]);
     }
 
     #[test]

@@ -12,13 +12,7 @@ use mesh::{
     wire::message::{Address, Figures, Request},
 };
 
-use crate::{
-    api::Fact,
-    cluster::figures,
-    context::Context,
-    message::Message,
-    metrics::DropReason,
-};
+use crate::{api::Fact, cluster::figures, context::Context, message::Message, metrics::DropReason};
 
 /// See the module.
 pub(crate) struct Peers {
@@ -54,8 +48,8 @@ impl Peers {
     }
 
     /// A question; one that cannot be read is refused by dropping its responder.
-    fn request(&self, body: Bytes, responder: Responder) {
-        match Request::decode(&body) {
+    fn request(&self, body: &Bytes, responder: Responder) {
+        match Request::decode(body) {
             Ok(Request::Figures) => {
                 let Figures { connections, slots } = figures(&self.context);
                 responder.answer(Figures { connections, slots }.encode());
@@ -89,7 +83,7 @@ impl Handler for Peers {
                 self.everybody(|| Message::LinkDown(node));
             }
             Event::Frame { from, lane: _, frame } => self.frame(from, frame),
-            Event::Request { from: _, body, responder } => self.request(body, responder),
+            Event::Request { from: _, body, responder } => self.request(&body, responder),
         }
     }
 

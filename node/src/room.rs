@@ -187,10 +187,8 @@ impl Rooms {
 
     /// Forgets the room if nothing keeps it.
     pub(crate) fn remove_if_unused(&mut self, id: RoomId) {
-        let unused = self
-            .rooms
-            .get(id.0)
-            .is_some_and(|room| room.members.is_empty() && room.joining == 0 && room.cursors == 0);
+        let unused =
+            self.rooms.get(id.0).is_some_and(|room| room.members.is_empty() && room.joining == 0 && room.cursors == 0);
         if unused {
             let room = self.rooms.remove(id.0);
             self.by_key.remove(&room.key);

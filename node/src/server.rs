@@ -14,10 +14,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use protocol::{
-    engine::session::Refusal,
-    sid::Sid,
-};
+use protocol::{engine::session::Refusal, sid::Sid};
 use query::Query;
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -70,7 +67,10 @@ async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
         async move { Ok::<_, Infallible>(answer(&shard, request).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_headers(HEADERS_MAX).max_buf_size(header_bytes);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_headers(HEADERS_MAX)
+        .max_buf_size(header_bytes);
     if let Err(error) = http.serve_connection(TokioIo::new(tcp), service).with_upgrades().await {
         if error.is_parse() || error.is_timeout() {
             shard.context().metrics.rejected.of(RejectReason::Headers).inc();
@@ -124,7 +124,10 @@ async fn engine(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body>
 
 /// Where an Engine.IO request goes.
 enum Route {
-    Poll { at: u8, sid: Sid },
+    Poll {
+        at: u8,
+        sid: Sid,
+    },
     OpenPolling,
     /// A WebSocket: for a session that exists, or for a new one.
     WebSocket(Option<(u8, Sid)>),

@@ -114,7 +114,6 @@ impl Shard {
     }
 
     /// Runs a task of this shard until it ends or the shard does.
-    #[expect(clippy::disallowed_methods, reason = "the shard's one place that spawns, on its tracker")]
     pub(crate) fn spawn(self: &Rc<Self>, task: impl Future<Output = ()> + 'static) {
         let end = self.end.clone();
         self.tasks.spawn_local(async move {

@@ -70,7 +70,13 @@ pub(crate) async fn run(
     let mut steps = Vec::new();
     for segment in &settings.plan.segments {
         match segment {
-            Segment::Ramp { to, over } => coordinator.ramp(*to, *over).await?,
+            Segment::Ramp { to, over } => {
+                coordinator.ramp(*to, *over).await?;
+                // Once something was measured, an empty room is a finding of the next step and not the end of the report.
+                if steps.is_empty() {
+                    coordinator.demand_somebody()?;
+                }
+            }
             Segment::Hold { duration } => {
                 let step = coordinator.measure(*duration).await?;
                 on_step(&step);
@@ -143,7 +149,11 @@ impl<'a> Coordinator<'a> {
         let grown: Vec<Box<Grown>> =
             self.gather(|notice| if let Notice::Grown(grown) = notice { Some(grown) } else { None }).await?;
         self.arrival = Arrival::new(grown.iter().map(AsRef::as_ref));
-        if to > 0 && self.arrival.joined == 0 && !self.interrupt.is_cancelled() {
+        Ok(())
+    }
+
+    fn demand_somebody(&self) -> Result<(), RunError> {
+        if self.members > 0 && self.arrival.joined == 0 && !self.interrupt.is_cancelled() {
             return Err(RunError::NoConnection(self.arrival.reasons_text()));
         }
         Ok(())

@@ -260,9 +260,7 @@ impl Slots {
     fn known(&self, room: &RoomKey) -> Option<(RoomFacts, &RoomLog)> {
         static EMPTY: RoomLog = RoomLog::new();
         match self.slots.get(&room.slot())? {
-            Slot::Owner(owner) => {
-                Some((owner.facts(room), owner.rooms.get(room).map_or(&EMPTY, |room| &room.log)))
-            }
+            Slot::Owner(owner) => Some((owner.facts(room), owner.rooms.get(room).map_or(&EMPTY, |room| &room.log))),
             Slot::Follower(follower) => {
                 let room = follower.rooms.get(room).filter(|room| matches!(room.stream, Stream::Following))?;
                 Some((room.facts(), &room.log))

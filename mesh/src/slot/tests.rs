@@ -49,7 +49,10 @@ struct World {
 const START_MS: u64 = 1_000_000;
 
 impl World {
-    #[expect(clippy::disallowed_methods, reason = "an Instant can only come from the clock; it moves by hand from here")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant can only come from the clock; it moves by hand from here"
+    )]
     fn new(nodes: u16) -> World {
         let now = Instant::now();
         let mut world = World {
@@ -219,7 +222,11 @@ impl World {
                     let now_ms = self.now_ms;
                     self.nodes[usize::from(asker)].slots.handle_fetched(read, Some(body), now_ms);
                 }
-                other => at.perform(other, self.now_ms),
+                output @ (Output::Deliver { .. }
+                | Output::Gap { .. }
+                | Output::Answer { .. }
+                | Output::Append { .. }
+                | Output::Read { .. }) => at.perform(output, self.now_ms),
             }
         }
         moved
@@ -235,10 +242,12 @@ impl World {
 
     fn live(&self, node: u16, room: &RoomKey) -> Vec<String> {
         let seen = &self.nodes[usize::from(node)].members[room].seen;
-        seen.iter().filter_map(|seen| match seen {
-            Seen::Live(_, payload) => Some(String::from_utf8_lossy(payload).into_owned()),
-            Seen::Gap(_) => None,
-        }).collect()
+        seen.iter()
+            .filter_map(|seen| match seen {
+                Seen::Live(_, payload) => Some(String::from_utf8_lossy(payload).into_owned()),
+                Seen::Gap(_) => None,
+            })
+            .collect()
     }
 }
 

@@ -129,7 +129,8 @@ fn give_up(follower: &mut Follower, now: Instant) -> Vec<(Ask, Answer)> {
     let mut answers: Vec<(Ask, Answer)> =
         publishes.map(|unanswered| (unanswered.ask, Answer::Published(Err(UNREACHABLE)))).collect();
     for room in follower.rooms.values_mut() {
-        let (over, waiting): (Vec<PendingJoin>, Vec<PendingJoin>) = std::mem::take(&mut room.joins).into_iter().partition(|join| join.deadline <= now);
+        let (over, waiting): (Vec<PendingJoin>, Vec<PendingJoin>) =
+            std::mem::take(&mut room.joins).into_iter().partition(|join| join.deadline <= now);
         room.joins = waiting;
         answers.extend(over.into_iter().map(|join| (join.ask, Answer::Joined(Err(UNREACHABLE)))));
     }

@@ -14,12 +14,20 @@ use mesh::{
 use serde_json::{Value, json};
 
 use super::{Gateway, Pending, Question};
-use crate::{clock, connection::ConnKey, envelope, metrics::RejectReason, room::{Room, RoomId}};
+use crate::{
+    clock,
+    connection::ConnKey,
+    envelope,
+    metrics::RejectReason,
+    room::{Room, RoomId},
+};
 
 impl Gateway {
     /// The answer to the question `token` of this shard.
     pub(super) fn handle_answer(&mut self, token: u64, answer: Answer) {
-        let Some(pending) = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token)) else { return };
+        let Some(pending) = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token)) else {
+            return;
+        };
         let Pending { key, namespace, ack, question } = pending;
         match (question, answer) {
             (Question::Publish, Answer::Published(Ok(stamp))) => {

@@ -16,12 +16,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
 use super::{EVERYONE, Entry, Gateway, Pending, Question};
-use crate::{
-    clock,
-    connection::ConnKey,
-    envelope,
-    metrics::RejectReason,
-};
+use crate::{clock, connection::ConnKey, envelope, metrics::RejectReason};
 
 /// Longest publisher's id in bytes (`interface.md` 1.1).
 const ID_BYTES_MAX: usize = 64;
@@ -219,7 +214,8 @@ impl Gateway {
         if volatile && !id.is_empty() {
             return Err(bad("id: a message without history is not remembered, so its id would mean nothing"));
         }
-        let own_id = self.connections.get(key).and_then(|connection| connection.socket(namespace)).map(|s| s.id.clone());
+        let own_id =
+            self.connections.get(key).and_then(|connection| connection.socket(namespace)).map(|s| s.id.clone());
         let except = if publish.echo { Vec::new() } else { own_id.into_iter().collect() };
         let payload = envelope::payload(namespace, &publish.event, &publish.args, &args.attachments);
         self.tally.published_by_clients += 1;
@@ -255,7 +251,12 @@ impl Gateway {
             (None, _) => None,
         };
         let pending = Pending { key, namespace: namespace.clone(), ack, question: Question::History };
-        self.read_history(pending, &RoomKey::new(namespace, &room), Want::Page { limit, since, reverse }, clock::wall_ms());
+        self.read_history(
+            pending,
+            &RoomKey::new(namespace, &room),
+            Want::Page { limit, since, reverse },
+            clock::wall_ms(),
+        );
         Ok(())
     }
 

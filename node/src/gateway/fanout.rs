@@ -67,7 +67,9 @@ impl Gateway {
                 put_pieces(connection, &turn.bytes, skipped.map_or(&[], |skipped| skipped.as_slice()));
             } else {
                 let messages = polled.get_or_insert_with(|| split(&turn.bytes));
-                let wanted = |at: usize| skipped.is_none_or(|skipped| !skipped.iter().any(|(from, to)| (*from..*to).contains(&at)));
+                let wanted = |at: usize| {
+                    skipped.is_none_or(|skipped| !skipped.iter().any(|(from, to)| (*from..*to).contains(&at)))
+                };
                 for (_, message) in messages.iter().filter(|(at, _)| wanted(*at)) {
                     connection.session.send(message.clone());
                 }

@@ -32,7 +32,10 @@ impl Gateway {
                         Err(Refusal::BAD_REQUEST)
                     }),
                 };
-                reply(to, handled.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_or_else(PollReply::from, |()| PollReply::ok()));
+                reply(
+                    to,
+                    handled.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_or_else(PollReply::from, |()| PollReply::ok()),
+                );
             }
             Message::PostAborted { sid } => {
                 self.with_session(&sid, now, |session| session.handle_post_aborted(now));

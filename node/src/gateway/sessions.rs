@@ -42,7 +42,13 @@ impl Gateway {
         self.drive(key, now);
     }
 
-    fn open(&mut self, transport: Transport, random: [u8; 12], tcp: Option<Rc<TcpStream>>, now: Instant) -> (ConnKey, Sid) {
+    fn open(
+        &mut self,
+        transport: Transport,
+        random: [u8; 12],
+        tcp: Option<Rc<TcpStream>>,
+        now: Instant,
+    ) -> (ConnKey, Sid) {
         let context = &self.context;
         // The sid carries the low 24 bits of the generation; the rest is cut off on purpose.
         let generation = u32::try_from(context.generation & 0xff_ffff).unwrap_or(0);
@@ -126,7 +132,14 @@ impl Gateway {
     }
 
     /// The connection's WebSocket `tcp` ended; `code` is what a broken client is told.
-    pub(crate) fn handle_websocket_closed(&mut self, key: ConnKey, tcp: &Rc<TcpStream>, clean: bool, code: Option<u16>, now: Instant) {
+    pub(crate) fn handle_websocket_closed(
+        &mut self,
+        key: ConnKey,
+        tcp: &Rc<TcpStream>,
+        clean: bool,
+        code: Option<u16>,
+        now: Instant,
+    ) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         if !connection.tcp.as_ref().is_some_and(|current| Rc::ptr_eq(current, tcp)) {
             return;
@@ -230,7 +243,9 @@ impl Gateway {
     /// Sets the connection's timer if it has to fire earlier than the one that is set.
     pub(super) fn arm(&mut self, key: ConnKey, _now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(due) = connection.session.poll_timeout().into_iter().chain(connection.connect_by).min() else { return };
+        let Some(due) = connection.session.poll_timeout().into_iter().chain(connection.connect_by).min() else {
+            return;
+        };
         if connection.timer_at.is_none_or(|at| due < at) {
             connection.timer_at = Some(due);
             self.timers.push(Reverse((due, key)));

@@ -81,7 +81,12 @@ impl Gateway {
         let answer = format!(r#"{{"sid":"{id}"}}"#);
         connection.connect_by = None;
         connection.send_packet(Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) }.encode());
-        connection.sockets.push(Socket { namespace: namespace.clone(), id: id.clone(), rooms: SmallVec::new(), joining: SmallVec::new() });
+        connection.sockets.push(Socket {
+            namespace: namespace.clone(),
+            id: id.clone(),
+            rooms: SmallVec::new(),
+            joining: SmallVec::new(),
+        });
         self.sockets.insert(id, key);
         self.tally.sockets += 1;
         self.touch(key);

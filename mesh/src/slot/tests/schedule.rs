@@ -91,7 +91,10 @@ fn complete(world: &World, room: &RoomKey) {
     assert_eq!(unique.len(), stamped.len(), "a message was stamped twice");
     for (number, node) in world.nodes.iter().enumerate() {
         let Some(Member { fence: Some((fence, past)), seen }) = node.members.get(room) else { continue };
-        assert!(!seen.iter().any(|seen| matches!(seen, Seen::Gap(_))), "node {number}: a gap that could have been filled");
+        assert!(
+            !seen.iter().any(|seen| matches!(seen, Seen::Gap(_))),
+            "node {number}: a gap that could have been filled"
+        );
         let live: Vec<&String> = stamped.iter().filter(|(n, _)| *n > fence.n).map(|(_, text)| text).collect();
         let got = world.live(u16::try_from(number).unwrap(), room);
         assert_eq!(got.iter().collect::<Vec<_>>(), live, "node {number} after its fence {fence:?}");

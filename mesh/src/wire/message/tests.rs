@@ -31,7 +31,8 @@ fn a_room_frame_has_the_bytes_it_always_had() {
         0, 0, 0, 0, 0, 0, 0, 42, 0, 0, 0, 0, 0, 0, 0, 41, // n, prev
         0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0, 0, 0, 0, 0, 0, 0, 0, 5, // generation, oseq
         0, 0, 1, 0x8b, 0xcf, 0xe5, 0x68, 0x7b, // time_ms
-        0, 7, b'/', 0, b'l', b'o', b'b', b'b', b'y', b'k', b'a', b'd', b'a', 0, 4, b's', b'o', b'c', b'k', // names
+        0, 7, b'/', 0, b'l', b'o', b'b', b'b', b'y', b'k', b'a', b'd', b'a', 0, 4, b's', b'o', b'c',
+        b'k', // names
         0x81, 5, b'4', b'2', b'[', b'1', b']', // payload
     ];
     assert_eq!(frame().encode(), golden);
