@@ -208,7 +208,7 @@ pub enum Output {
         /// At most so many.
         count: u32,
     },
-    /// Ask the peer (`wire::message::Request`); answer with `handle_fetched`.
+    /// Ask the peer (`wire::request::Request`); answer with `handle_fetched`.
     Fetch {
         /// Name of the question.
         read: u64,

@@ -10,7 +10,7 @@ use std::{
 
 use mesh::{
     Mesh, NodeId, SLOTS, View,
-    wire::message::{Figures, Request},
+    wire::request::{Figures, Request},
 };
 
 use crate::{

@@ -9,7 +9,10 @@ use bytes::Bytes;
 use mesh::{
     Event, Handler, Responder,
     room::RoomKey,
-    wire::message::{Address, Figures, Request},
+    wire::{
+        message::Address,
+        request::{Figures, Request},
+    },
 };
 
 use crate::{api::Fact, cluster::figures, context::Context, message::Message, metrics::DropReason};

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     room::RoomKey,
-    wire::message::{Frame, Request},
+    wire::{message::Frame, request::Request},
 };
 
 /// A room that outruns its reader this often is too busy to be joined with history now.

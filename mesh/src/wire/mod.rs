@@ -1,4 +1,4 @@
-//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`).
+//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `request`).
 //!
 //! Invariants: pure, total decoders; no allocation beyond a stated limit whatever a length claims; bodies are never changed
 //! in place, only new types and versions are added (`mesh.md` 2.5).
@@ -6,3 +6,4 @@
 pub(crate) mod control;
 pub(crate) mod header;
 pub mod message;
+pub mod request;

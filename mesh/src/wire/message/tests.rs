@@ -76,8 +76,8 @@ proptest! {
         let bytes = Bytes::from(bytes);
         let _ = LaneMessage::decode(&bytes);
         let _ = Frame::decode(bytes.clone());
-        let _ = Request::decode(&bytes);
-        let _ = Figures::decode(&bytes);
+        let _ = crate::wire::request::Request::decode(&bytes);
+        let _ = crate::wire::request::Figures::decode(&bytes);
     }
 
     #[test]

@@ -1,0 +1,61 @@
+//! What nodes ask each other on streams of their own, outside the order of lanes.
+//!
+//! Invariants: as in `message`: bodies never change, decoding is total and bounded.
+
+use bincode::{BorrowDecode, Encode};
+use bytes::Bytes;
+
+use super::message::{DecodeError, config, decode_whole};
+
+/// What a node asks another on a stream of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Request<'a> {
+    /// The newest `count` frames of `room` with `after < n ≤ upto`.
+    History {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+        /// Exclusive lower bound, if the slot's lineage is `of`; else there is none.
+        after: u64,
+        /// The lineage `after` belongs to; 0 = none.
+        of: u64,
+        /// Inclusive upper bound.
+        upto: u64,
+        /// At most this many.
+        count: u32,
+    },
+    /// Figures of the node for `GET /api/cluster`.
+    Figures,
+}
+
+impl<'a> Request<'a> {
+    /// The request's bytes.
+    pub fn encode(&self) -> Bytes {
+        bincode::encode_to_vec(self, config()).unwrap_or_default().into()
+    }
+
+    /// Reads a request.
+    pub fn decode(bytes: &'a [u8]) -> Result<Request<'a>, DecodeError> {
+        decode_whole(bytes)
+    }
+}
+
+/// Answer to `Request::Figures`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Figures {
+    /// Open client connections.
+    pub connections: u64,
+    /// Slots the node is the owner of.
+    pub slots: u64,
+}
+
+impl Figures {
+    /// The answer's bytes.
+    pub fn encode(&self) -> Bytes {
+        bincode::encode_to_vec(self, config()).unwrap_or_default().into()
+    }
+
+    /// Reads an answer.
+    pub fn decode(bytes: &[u8]) -> Result<Figures, DecodeError> {
+        decode_whole(bytes)
+    }
+}

@@ -1,0 +1,83 @@
+//! Bad input against the real program: whatever a client, an operator or a stranger sends, the answer is the documented
+//! one, the process lives, and a room of well-behaved clients loses nothing meanwhile.
+//!
+//! Invariants: raw sockets only, no client library, so that nothing between a row and the node repairs the input; a row
+//! knows nothing of the others; every row is followed by a look at the process.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test that called them")]
+
+#[path = "bad_input/canary.rs"]
+mod canary;
+#[path = "bad_input/configs.rs"]
+mod configs;
+#[path = "bad_input/engine.rs"]
+mod engine;
+#[path = "bad_input/http.rs"]
+mod http;
+#[path = "bad_input/node.rs"]
+mod node;
+#[path = "bad_input/packets.rs"]
+mod packets;
+#[path = "bad_input/rooms.rs"]
+mod rooms;
+#[path = "bad_input/row.rs"]
+mod row;
+#[path = "bad_input/websocket.rs"]
+mod websocket;
+#[path = "bad_input/wire.rs"]
+mod wire;
+
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Mutex,
+    thread,
+};
+
+use canary::Canary;
+use node::Node;
+use row::Row;
+
+/// Rows that run at once: the slow ones wait for deadlines, and a node serves many strangers at a time anyway.
+const WORKERS: usize = 4;
+/// Issue 2, item 9.
+const ROWS_MIN: usize = 60;
+
+#[test]
+fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
+    let rows: Vec<Row> = [http::rows(), engine::rows(), websocket::rows(), packets::rows(), rooms::rows()].concat();
+    let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
+    assert!(names.len() == rows.len() && rows.len() >= ROWS_MIN, "{} rows, {} names", rows.len(), names.len());
+
+    let node = Node::start();
+    let canary = Canary::start(node.clients);
+    let left = Mutex::new(rows.iter());
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..WORKERS {
+            scope.spawn(|| {
+                loop {
+                    let Some(row) = left.lock().unwrap().next() else { return };
+                    // A helper that panics is a row that failed, not the end of the table.
+                    let t0 = std::time::UNIX_EPOCH.elapsed().unwrap(); let name = row.name.clone(); 
+ let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(&node).and_then(|()| node.check())));
+                    let took = std::time::UNIX_EPOCH.elapsed().unwrap() - t0; if took.as_millis() > 700 { eprintln!("SLOWROW {name} {took:?}"); }
+ if let Err(failure) = ran.unwrap_or_else(|_| Err("a step before the bad input failed".to_owned())) {
+                        failures.lock().unwrap().push(format!("{}: {failure}", row.name));
+                    }
+                }
+            });
+        }
+    });
+    let canary = canary.stop();
+    let mut failures = failures.into_inner().unwrap();
+    failures.extend(canary.err().map(|failure| format!("canary: {failure}")));
+    failures.extend(node.stop().err().map(|failure| format!("node: {failure}")));
+    assert!(failures.is_empty(), "{} of {} rows failed:\n{}", failures.len(), rows.len(), failures.join("\n"));
+}
+
+#[test]
+fn each_mistake_of_a_configuration_is_one_clear_line_and_the_code_is_78() {
+    let failures: Vec<String> = configs::mistakes().iter().filter_map(|mistake| mistake.try_out().err()).collect();
+    assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+}

@@ -1,0 +1,243 @@
+//! HTTP/1.1 and WebSocket by hand, over blocking sockets: just enough to send what no library would.
+//!
+//! Invariants: every read has a deadline, so that a node that says nothing fails a row instead of hanging the test;
+//! nothing here checks what it sends.
+
+use std::{
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+/// Longer than every deadline of the node that a row waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A client connection.
+pub(crate) struct Connection {
+    reader: BufReader<TcpStream>,
+}
+
+impl Connection {
+    pub(crate) fn open(to: SocketAddr) -> Connection {
+        Connection::try_open(to).expect("a connection")
+    }
+
+    fn try_open(to: SocketAddr) -> io::Result<Connection> {
+        let stream = TcpStream::connect(to)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { reader: BufReader::new(stream) })
+    }
+
+    /// Sends as much as the node takes; it may refuse the rest, which is what the row is about.
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        let _ = self.reader.get_mut().write_all(bytes);
+    }
+
+    /// The next answer; nothing if the node closed the connection instead.
+    pub(crate) fn answer(&mut self) -> Option<Answer> {
+        let status = self.line()?.split(' ').nth(1)?.parse().ok()?;
+        let mut headers = Vec::new();
+        loop {
+            let line = self.line()?;
+            let Some((name, value)) = line.split_once(':') else { break };
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: String::new() };
+        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        let mut body = vec![0; length];
+        self.reader.read_exact(&mut body).ok()?;
+        answer.body = String::from_utf8(body).ok()?;
+        Some(answer)
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.reader.read_line(&mut line).ok()?;
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+}
+
+/// One request on a connection of its own.
+pub(crate) fn exchange(to: SocketAddr, request: &[u8]) -> Option<Answer> {
+    let mut connection = Connection::try_open(to).ok()?;
+    connection.send(request);
+    connection.answer()
+}
+
+/// What a WebSocket server sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Frame {
+    Text(String),
+    Binary(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Close(Option<u16>),
+    /// The connection ended without a close frame.
+    End,
+}
+
+/// A WebSocket after its handshake.
+pub(crate) struct WebSocket {
+    connection: Connection,
+}
+
+impl WebSocket {
+    /// Asks for a WebSocket at the Engine.IO path; the answer if it is not 101.
+    pub(crate) fn open(to: SocketAddr, query: &str) -> Result<WebSocket, Option<Answer>> {
+        let mut connection = Connection::open(to);
+        connection.send(&upgrade(query, &[]));
+        match connection.answer() {
+            Some(answer) if answer.status == 101 => Ok(WebSocket { connection }),
+            other => Err(other),
+        }
+    }
+
+    /// A new Engine.IO session by WebSocket; its sid.
+    pub(crate) fn session(to: SocketAddr) -> (WebSocket, String) {
+        let mut socket = WebSocket::open(to, "EIO=4&transport=websocket").expect("a WebSocket");
+        match socket.next() {
+            Frame::Text(open) if open.starts_with('0') => {
+                let sid = sid_of(&open);
+                (socket, sid)
+            }
+            other => panic!("the open packet was {other:?}"),
+        }
+    }
+
+    /// A new session with a socket in the namespace `/`.
+    pub(crate) fn connected(to: SocketAddr) -> WebSocket {
+        let (mut socket, _) = WebSocket::session(to);
+        socket.text("40");
+        match socket.packet() {
+            Frame::Text(text) if text.starts_with("40{") => socket,
+            other => panic!("CONNECT was answered by {other:?}"),
+        }
+    }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.raw(&frame(0x81, text.as_bytes()));
+    }
+
+    pub(crate) fn raw(&mut self, bytes: &[u8]) {
+        self.connection.send(bytes);
+    }
+
+    /// The next frame.
+    pub(crate) fn next(&mut self) -> Frame {
+        self.read().unwrap_or(Frame::End)
+    }
+
+    /// The next frame that is no heartbeat; heartbeats are answered.
+    pub(crate) fn packet(&mut self) -> Frame {
+        loop {
+            match self.next() {
+                Frame::Text(ping) if ping == "2" => self.text("3"),
+                other => return other,
+            }
+        }
+    }
+
+    fn read(&mut self) -> Option<Frame> {
+        let reader = &mut self.connection.reader;
+        let mut head = [0; 2];
+        reader.read_exact(&mut head).ok()?;
+        let length = match head[1] {
+            126 => {
+                let mut length = [0; 2];
+                reader.read_exact(&mut length).ok()?;
+                usize::from(u16::from_be_bytes(length))
+            }
+            127 => {
+                let mut length = [0; 8];
+                reader.read_exact(&mut length).ok()?;
+                usize::try_from(u64::from_be_bytes(length)).ok()?
+            }
+            short => usize::from(short),
+        };
+        let mut payload = vec![0; length];
+        reader.read_exact(&mut payload).ok()?;
+        match head[0] {
+            0x81 => Some(Frame::Text(String::from_utf8(payload).expect("UTF-8 in a text frame"))),
+            0x82 => Some(Frame::Binary(payload)),
+            0x88 => Some(Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)))),
+            0x89 => Some(Frame::Ping(payload)),
+            0x8a => Some(Frame::Pong(payload)),
+            other => panic!("a server frame began with {other:#x}"),
+        }
+    }
+}
+
+/// A masked frame (RFC 6455, 5.2); `first` is its first byte: FIN, reserved bits, opcode.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![first];
+    match payload.len() {
+        short @ 0..126 => bytes.push(0x80 | u8::try_from(short).unwrap()),
+        medium @ 126..65_536 => {
+            bytes.push(0x80 | 126);
+            bytes.extend(u16::try_from(medium).unwrap().to_be_bytes());
+        }
+        long => {
+            bytes.push(0x80 | 127);
+            bytes.extend(u64::try_from(long).unwrap().to_be_bytes());
+        }
+    }
+    bytes.extend(MASK);
+    bytes.extend(payload.iter().zip(MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    bytes
+}
+
+/// A request for a WebSocket at the Engine.IO path, without the headers whose names are in `without`.
+pub(crate) fn upgrade(query: &str, without: &[&str]) -> Vec<u8> {
+    let headers = [
+        ("Host", "t"),
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ];
+    let mut request = format!("GET /socket.io/?{query} HTTP/1.1\r\n");
+    for (name, value) in headers.iter().filter(|(name, _)| !without.contains(name)) {
+        request += &format!("{name}: {value}\r\n");
+    }
+    (request + "\r\n").into_bytes()
+}
+
+/// A GET at the Engine.IO path.
+pub(crate) fn get(query: &str) -> Vec<u8> {
+    format!("GET /socket.io/?{query} HTTP/1.1\r\nHost: t\r\n\r\n").into_bytes()
+}
+
+/// A POST at the Engine.IO path.
+pub(crate) fn post(query: &str, body: &[u8]) -> Vec<u8> {
+    let head = format!("POST /socket.io/?{query} HTTP/1.1\r\nHost: t\r\nContent-Length: {}\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// A new polling session: the query that names it.
+pub(crate) fn polling(to: SocketAddr) -> String {
+    let answer = exchange(to, &get("EIO=4&transport=polling")).expect("an open packet");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    format!("EIO=4&transport=polling&sid={}", sid_of(&answer.body))
+}
+
+fn sid_of(open: &str) -> String {
+    let after = open.split("\"sid\":\"").nth(1).expect("an open packet with a sid");
+    after.split('"').next().unwrap().to_owned()
+}
