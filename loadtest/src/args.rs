@@ -185,13 +185,13 @@ pub(crate) enum UsageError {
     },
     /// The range of local ports.
     #[error(
-        "{members} members need more than the {ports} local ports of one source address; name {needed} addresses, \
-         such as --source-ips 127.0.0.2-127.0.0.{last}"
+        "{members} members are more than the {ports} that the local ports of one source address allow; name {needed} \
+         addresses, such as --source-ips 127.0.0.2-127.0.0.{last}"
     )]
     Ports {
         /// Members at the peak.
         members: u32,
-        /// Usable local ports.
+        /// Members that one address has ports for.
         ports: u32,
         /// Addresses needed.
         needed: u32,
@@ -223,12 +223,12 @@ impl RunArgs {
             return Err(UsageError::Remote(*remote));
         }
         let sources = self.source_ips.map(|sources| sources.0).unwrap_or_default();
-        check_ports(plan.peak(), targets.len(), sources.len(), local_ports())?;
         let sockets = match self.transport {
             Transport::WebSocket => 1,
             Transport::Polling => 2,
         };
-        let procs = fit(plan.peak(), publishers, sockets, open_files, self.procs)?;
+        check_ports(plan.peak(), sockets, targets.len(), sources.len(), local_ports())?;
+        let procs = fit(plan.peak(), publishers, u64::from(sockets), open_files, self.procs)?;
         let pace = match self.outstanding {
             Some(outstanding) => Pace::Closed { outstanding },
             None => Pace::Open { per_second: self.rate },
@@ -289,8 +289,8 @@ fn fit(members: u32, publishers: u16, sockets: u64, open_files: u64, procs: Opti
 }
 
 /// Without source addresses the kernel may use a port once per target; a bound address uses it once in all.
-fn check_ports(members: u32, targets: usize, sources: usize, ports: u32) -> Result<(), UsageError> {
-    let ports = ports.saturating_sub(SPARE_PORTS).max(1);
+fn check_ports(members: u32, sockets: u32, targets: usize, sources: usize, ports: u32) -> Result<(), UsageError> {
+    let ports = (ports.saturating_sub(SPARE_PORTS) / sockets).max(1);
     let ways = if sources > 0 { sources } else { targets };
     if u64::from(members) <= u64::from(ports) * ways as u64 {
         return Ok(());

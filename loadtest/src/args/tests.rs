@@ -43,11 +43,12 @@ fn members_that_fit_no_process_are_refused_with_what_would_do() {
 
 #[test]
 fn members_that_fit_no_address_are_refused_with_what_would_do() {
-    let refused = check_ports(60_000, 1, 0, 28_232).unwrap_err().to_string();
+    let refused = check_ports(60_000, 1, 1, 0, 28_232).unwrap_err().to_string();
     assert!(refused.contains("127.0.0.2-127.0.0.4"), "{refused}");
-    check_ports(60_000, 3, 0, 28_232).unwrap();
-    check_ports(60_000, 1, 3, 28_232).unwrap();
-    assert!(check_ports(60_000, 3, 1, 28_232).is_err());
+    check_ports(60_000, 1, 3, 0, 28_232).unwrap();
+    check_ports(60_000, 1, 1, 3, 28_232).unwrap();
+    assert!(check_ports(60_000, 1, 3, 1, 28_232).is_err());
+    assert!(check_ports(60_000, 2, 3, 0, 28_232).is_err(), "polling takes two sockets");
 }
 
 #[test]

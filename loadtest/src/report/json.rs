@@ -14,7 +14,6 @@ pub(crate) struct Document<'a> {
     tool: Tool,
     machine: Machine,
     parameters: &'a Settings,
-    /// The plan as it was followed, ramps and holds.
     verdict: Verdict,
     exit_code: u8,
     steps: &'a [Step],

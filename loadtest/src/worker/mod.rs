@@ -12,9 +12,9 @@ mod publishing;
 mod receiving;
 mod traffic;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::mem::MaybeUninit;
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use anyhow::Context as _;
@@ -22,7 +22,7 @@ use rustix::event::epoll;
 
 use self::growth::{Growth, Step};
 use self::link::Orders;
-use self::peer::{Peer, Road, State};
+use self::peer::{Peer, Road, Route, State};
 use self::publishing::Publishing;
 use self::receiving::{Receiving, Seat, owed};
 use crate::client::{Answer, PublishTemplate, Script};
@@ -81,7 +81,10 @@ struct Worker {
     /// Publishers first, then members.
     peers: Vec<Peer>,
     own_publishers: usize,
+    /// One per publisher.
     templates: Vec<PublishTemplate>,
+    /// By server and room.
+    member_scripts: BTreeMap<(usize, u32), Rc<Script>>,
     growth: Option<Growth>,
     publishing: Option<Publishing>,
     receiving: Receiving,
@@ -113,23 +116,15 @@ impl Worker {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, io::stdin(), epoll::EventData::new_u64(STDIN), epoll::EventFlags::IN)?;
         let road = Road { epoll, transport: spec.transport };
-        let own = (0..spec.publishers).filter(|id| u32::from(*id) % spec.workers == spec.worker);
-        let (mut peers, mut templates) = (Vec::new(), Vec::new());
-        for id in own {
-            let seat = Seat { room: spec.room_of_publisher(id), target: spec.target(u32::from(id)) };
-            let host = spec.targets[seat.target].to_string();
-            let script = Script::publisher(&host, &spec.dialect, &spec.namespace);
-            peers.push(Peer::new(seat, Rc::new(script)));
-            templates.push(spec.dialect.publish_template(&spec.namespace, &spec.room_name(seat.room)));
-        }
-        Ok(Worker {
-            own_publishers: peers.len(),
+        let mut worker = Worker {
             road,
             scratch: vec![0; SCRATCH],
             payload: Vec::new(),
             outcomes: Vec::new(),
-            peers,
-            templates,
+            peers: Vec::new(),
+            own_publishers: 0,
+            templates: Vec::new(),
+            member_scripts: BTreeMap::new(),
             growth: None,
             publishing: None,
             receiving: Receiving::new(None, false),
@@ -139,7 +134,9 @@ impl Worker {
             next_tick_ns: clock::now_ns(),
             next_chore_ns: 0,
             spec,
-        })
+        };
+        worker.add_publishers();
+        Ok(worker)
     }
 
     fn serve(&mut self, orders: &mut Orders) -> anyhow::Result<()> {
@@ -223,9 +220,8 @@ impl Worker {
                 State::Connecting | State::Joining if waited > HANDSHAKE_NS => {
                     self.handle_gone(index, "handshake took too long", now_ns);
                 }
-                State::Joining if waited > JOIN_AGAIN_NS && waited % JOIN_AGAIN_NS < CHORE_NS => {
-                    let target = self.spec.targets[peer.seat.target];
-                    match peer.join_again(&self.road, index, target) {
+                State::Joining if waited > JOIN_AGAIN_NS * u64::from(peer.joins_resent + 1) => {
+                    match peer.join_again(&self.road) {
                         Ok(true) => self.growth.iter_mut().for_each(Growth::handle_join_resent),
                         Ok(false) => {}
                         Err(error) => self.handle_gone(index, &error.to_string(), now_ns),
@@ -270,11 +266,7 @@ impl Worker {
         };
         let to = self.own_publishers + self.spec.share(members) as usize;
         while self.peers.len() < to {
-            let seat = self.member_seat(self.peers.len() - self.own_publishers);
-            let host = self.spec.targets[seat.target].to_string();
-            let room = self.spec.room_name(seat.room);
-            let Spec { dialect, namespace, history, .. } = &self.spec;
-            self.peers.push(Peer::new(seat, Rc::new(Script::member(&host, dialect, namespace, &room, *history))));
+            self.add_member();
         }
         self.growth = Some(Growth::new(from, to, over_ns, now_ns));
     }
@@ -330,23 +322,42 @@ impl Worker {
         u32::try_from(members.filter(|peer| peer.state == State::Ready).count()).unwrap_or(u32::MAX)
     }
 
-    /// The seat of this worker's member number `own`.
-    fn member_seat(&self, own: usize) -> Seat {
-        let index = self.spec.worker + self.spec.workers * u32::try_from(own).unwrap_or(u32::MAX);
-        Seat { room: self.spec.room_of_member(index), target: self.spec.target(index) }
+    fn add_publishers(&mut self) {
+        for id in (0..self.spec.publishers).filter(|id| u32::from(*id) % self.spec.workers == self.spec.worker) {
+            let seat = Seat { room: self.spec.room_of_publisher(id), target: self.spec.target(u32::from(id)) };
+            let route = self.route(seat);
+            let Spec { dialect, namespace, .. } = &self.spec;
+            let script = Script::publisher(&route.target.to_string(), dialect, namespace);
+            self.templates.push(dialect.publish_template(namespace, &self.spec.room_name(seat.room)));
+            self.peers.push(Peer::new(seat, route, Rc::new(script)));
+        }
+        self.own_publishers = self.peers.len();
+    }
+
+    fn add_member(&mut self) {
+        let own = u32::try_from(self.peers.len() - self.own_publishers).unwrap_or(u32::MAX);
+        let index = self.spec.worker + self.spec.workers * own;
+        let seat = Seat { room: self.spec.room_of_member(index), target: self.spec.target(index) };
+        let route = self.route(seat);
+        let Spec { dialect, namespace, history, .. } = &self.spec;
+        let script = self.member_scripts.entry((seat.target, seat.room)).or_insert_with(|| {
+            let (host, room) = (route.target.to_string(), self.spec.room_name(seat.room));
+            Rc::new(Script::member(&host, dialect, namespace, &room, *history))
+        });
+        self.peers.push(Peer::new(seat, route, Rc::clone(script)));
+    }
+
+    /// The way of the next peer: sources take turns.
+    fn route(&self, seat: Seat) -> Route {
+        let index = self.peers.len();
+        let source = index.checked_rem(self.spec.sources.len()).map(|turn| self.spec.sources[turn]);
+        Route { index, target: self.spec.targets[seat.target], source }
     }
 
     fn connect(&mut self, index: usize) {
-        let target = self.target(index);
-        let sources = &self.spec.sources;
-        let source = sources.get(index.checked_rem(sources.len()).unwrap_or(0)).copied();
-        if let Err(error) = self.peers[index].connect(&self.road, index, target, source) {
+        if let Err(error) = self.peers[index].connect(&self.road) {
             self.handle_gone(index, &error.to_string(), clock::now_ns());
         }
-    }
-
-    fn target(&self, index: usize) -> SocketAddr {
-        self.spec.targets[self.peers[index].seat.target]
     }
 }
 

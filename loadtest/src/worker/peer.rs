@@ -34,6 +34,8 @@ pub(super) enum State {
 pub(super) struct Peer {
     /// Room and server.
     pub(super) seat: Seat,
+    /// Join requests that were repeated since it connected.
+    pub(super) joins_resent: u32,
     /// Where it is in its life.
     pub(super) state: State,
     /// When `state` began.
@@ -44,12 +46,24 @@ pub(super) struct Peer {
     pub(super) stayed: bool,
     /// What it has seen in this phase.
     pub(super) tracker: Tracker,
+    route: Route,
     script: Rc<Script>,
     client: Option<Client>,
     streams: [Option<TcpStream>; 2],
 }
 
-/// Where and how peers connect.
+/// From where to where a peer connects.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Route {
+    /// Its number in the worker, by which the readiness queue knows it.
+    pub(super) index: usize,
+    /// The server.
+    pub(super) target: SocketAddr,
+    /// The local address; `None` lets the kernel choose.
+    pub(super) source: Option<IpAddr>,
+}
+
+/// How all peers of a worker connect.
 #[derive(Debug)]
 pub(super) struct Road {
     /// The readiness queue of the worker.
@@ -59,9 +73,11 @@ pub(super) struct Road {
 }
 
 impl Peer {
-    pub(super) fn new(seat: Seat, script: Rc<Script>) -> Peer {
+    pub(super) fn new(seat: Seat, route: Route, script: Rc<Script>) -> Peer {
         Peer {
             seat,
+            route,
+            joins_resent: 0,
             state: State::Away,
             since_ns: 0,
             attempts: 0,
@@ -79,21 +95,16 @@ impl Peer {
         self.since_ns = now_ns;
     }
 
-    /// Starts connecting to `target` from `source`. `index` is its number in the worker.
+    /// Starts connecting.
     ///
     /// # Errors
     /// The connection was refused at once, or there is no local port or descriptor for it.
-    pub(super) fn connect(
-        &mut self,
-        road: &Road,
-        index: usize,
-        target: SocketAddr,
-        source: Option<IpAddr>,
-    ) -> io::Result<()> {
+    pub(super) fn connect(&mut self, road: &Road) -> io::Result<()> {
         self.close();
         self.attempts += 1;
+        self.joins_resent = 0;
         self.client = Some(Client::new(road.transport, Rc::clone(&self.script)));
-        self.open(road, index, Channel::Main, target, source)?;
+        self.open(road, Channel::Main)?;
         self.enter(State::Connecting, clock::now_ns());
         Ok(())
     }
@@ -110,25 +121,20 @@ impl Peer {
     ///
     /// # Errors
     /// The connection is over.
-    pub(super) fn send(
-        &mut self,
-        road: &Road,
-        index: usize,
-        target: SocketAddr,
-        parts: &[&[u8]],
-    ) -> Result<(), ClientError> {
+    pub(super) fn send(&mut self, road: &Road, parts: &[&[u8]]) -> Result<(), ClientError> {
         let Some(client) = &mut self.client else { return Err(ClientError::Closed) };
         client.send(parts);
-        self.flush(road, index, target)
+        self.flush(road)
     }
 
     /// Asks for the room again, if it was asked and did not answer. Says whether it did.
     ///
     /// # Errors
     /// The connection is over.
-    pub(super) fn join_again(&mut self, road: &Road, index: usize, target: SocketAddr) -> Result<bool, ClientError> {
+    pub(super) fn join_again(&mut self, road: &Road) -> Result<bool, ClientError> {
+        self.joins_resent += 1;
         let asked = self.client.as_mut().is_some_and(Client::join_again);
-        self.flush(road, index, target)?;
+        self.flush(road)?;
         Ok(asked)
     }
 
@@ -169,14 +175,14 @@ impl Peer {
     ///
     /// # Errors
     /// The connection is over.
-    pub(super) fn flush(&mut self, road: &Road, index: usize, target: SocketAddr) -> Result<(), ClientError> {
+    pub(super) fn flush(&mut self, road: &Road) -> Result<(), ClientError> {
         for channel in Channel::ALL {
             let Some(client) = &mut self.client else { return Ok(()) };
             if client.output(channel).is_empty() {
                 continue;
             }
             if self.streams[channel.index()].is_none() {
-                self.open(road, index, channel, target, None).map_err(|error| ClientError::Http(error.to_string()))?;
+                self.open(road, channel).map_err(|error| ClientError::Http(error.to_string()))?;
             }
             self.write(channel)?;
         }
@@ -206,14 +212,8 @@ impl Peer {
         Ok(())
     }
 
-    fn open(
-        &mut self,
-        road: &Road,
-        index: usize,
-        channel: Channel,
-        target: SocketAddr,
-        source: Option<IpAddr>,
-    ) -> io::Result<()> {
+    fn open(&mut self, road: &Road, channel: Channel) -> io::Result<()> {
+        let Route { index, target, source } = self.route;
         let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
         socket.set_tcp_nodelay(true)?;

@@ -31,7 +31,7 @@ impl Worker {
             Event::Joined { history } => outcomes.push(Outcome::Joined(now_ns, history)),
             Event::Answer { id, body } => outcomes.push(Outcome::Answer(now_ns, id, spec.dialect.answer(body))),
         });
-        let result = read.and_then(|()| peer.flush(&self.road, index, self.spec.targets[seat.target]));
+        let result = read.and_then(|()| peer.flush(&self.road));
         self.handle_outcomes(index);
         if let Err(error) = result {
             self.handle_gone(index, &error.to_string(), clock::now_ns());
@@ -110,7 +110,6 @@ impl Worker {
         let template = &self.templates[slot];
         let id = if template.answered { seq.to_string() } else { String::new() };
         let parts = [&template.head, id.as_bytes(), &template.middle, &self.payload, template.tail];
-        let target = self.spec.targets[self.peers[slot].seat.target];
-        self.peers[slot].send(&self.road, slot, target, &parts)
+        self.peers[slot].send(&self.road, &parts)
     }
 }
