@@ -73,7 +73,6 @@ fn packets() -> Vec<Row> {
         ending("an empty packet", frame(0x81, b""), &[]),
         ending("an unknown packet type", frame(0x81, b"9"), &[]),
         ending("a letter as packet type", frame(0x81, b"x"), &[]),
-        ending("an open packet from a client", frame(0x81, b"0{}"), &[]),
         ending("a ping from a client", frame(0x81, b"2"), &[]),
         ending("a close packet", frame(0x81, b"1"), &[]),
         ending("a binary message that nothing announced", frame(0x82, b"\x01\x02"), &[]),
@@ -91,8 +90,26 @@ fn packets() -> Vec<Row> {
     ]
 }
 
+/// A packet with no meaning from a client: whether it is ignored or ends the connection is free.
+fn tolerated(name: &str, packet: &'static str) -> Row {
+    Row::new(&format!("websocket: {name}"), move |node| {
+        let mut socket = WebSocket::connected(node.clients);
+        socket.text(packet);
+        socket.text(r#"427["room:leave",{"room":"r"}]"#);
+        match socket.packet() {
+            Frame::Text(ack) if is_ok(&ack, 7) => Ok(()),
+            Frame::Close(_) | Frame::End => Ok(()),
+            other => unexpected("an ack or the end", other),
+        }
+    })
+}
+
 fn harmless() -> Vec<Row> {
     vec![
+        tolerated("an open packet from a client", "0{}"),
+        tolerated("an upgrade packet without an upgrade", "5"),
+        tolerated("a noop from a client", "6"),
+        tolerated("a pong that nobody asked for", "3"),
         Row::new("websocket: half a frame and then nothing", |node| {
             let mut socket = WebSocket::connected(node.clients);
             socket.raw(&frame(0x81, b"42[\"x\"]")[..7]);

@@ -62,16 +62,23 @@ impl Connection {
         let mut answer = Answer { status, headers, body: String::new() };
         let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         let mut body = vec![0; length];
-        self.reader.read_exact(&mut body).ok()?;
+        heard(self.reader.read_exact(&mut body))?;
         answer.body = String::from_utf8(body).ok()?;
         Some(answer)
     }
 
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let read = self.reader.read_line(&mut line).ok()?;
+        let read = heard(self.reader.read_line(&mut line))?;
         (read > 0).then(|| line.trim_end().to_owned())
     }
+}
+
+/// What a read brought; nothing if the connection is gone. Silence is neither, and fails the row.
+fn heard<T>(read: io::Result<T>) -> Option<T> {
+    let silent = |error: &io::Error| matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+    assert!(!read.as_ref().is_err_and(silent), "the node said nothing for {PATIENCE:?} and kept the connection");
+    read.ok()
 }
 
 /// One request on a connection of its own.
@@ -157,22 +164,22 @@ impl WebSocket {
     fn read(&mut self) -> Option<Frame> {
         let reader = &mut self.connection.reader;
         let mut head = [0; 2];
-        reader.read_exact(&mut head).ok()?;
+        heard(reader.read_exact(&mut head))?;
         let length = match head[1] {
             126 => {
                 let mut length = [0; 2];
-                reader.read_exact(&mut length).ok()?;
+                heard(reader.read_exact(&mut length))?;
                 usize::from(u16::from_be_bytes(length))
             }
             127 => {
                 let mut length = [0; 8];
-                reader.read_exact(&mut length).ok()?;
+                heard(reader.read_exact(&mut length))?;
                 usize::try_from(u64::from_be_bytes(length)).ok()?
             }
             short => usize::from(short),
         };
         let mut payload = vec![0; length];
-        reader.read_exact(&mut payload).ok()?;
+        heard(reader.read_exact(&mut payload))?;
         match head[0] {
             0x81 => Some(Frame::Text(String::from_utf8(payload).expect("UTF-8 in a text frame"))),
             0x82 => Some(Frame::Binary(payload)),
