@@ -9,7 +9,7 @@ use std::{sync::Arc, thread::JoinHandle, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::{sleep, timeout},
 };
@@ -24,7 +24,7 @@ use crate::{
     message::Message,
     shard::Kept,
 };
-use start::Started;
+use start::{Begun, Node, Serving};
 
 /// How often numbers are sampled and the admin thread shows that it lives.
 const SAMPLE: Duration = Duration::from_secs(1);
@@ -46,30 +46,46 @@ pub fn serve(config: Config) -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     // A write beyond a file-size limit must be an error the store sees, not the end of the process.
     let _file_size_signal = signal(SignalKind::from_raw(start::SIGXFSZ))?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let end = CancellationToken::new();
-    let Started { context, shards, mesh, admin } = start::start(config, &end).await?;
-    let serving = async {
-        let sampling = sample(&context);
-        let admin = serve_admin(&context, admin);
+    let terminate = signal(SignalKind::terminate())?;
+    let interrupt = signal(SignalKind::interrupt())?;
+    let stopping = CancellationToken::new();
+    let Begun { node, admin } = start::begin(config).await?;
+    let context = node.context.clone();
+    // The admin port answers from before the first client until after the last: that is when somebody looks.
+    tokio::select! {
+        result = live(node, &stopping) => result,
+        result = serve_admin(&context, admin) => result,
+        () = sample(&context) => Ok(()),
+        () = listen_for_signals(terminate, interrupt, &stopping) => Ok(()),
+    }
+}
+
+/// Joins the cluster, serves clients until told to stop, and gives everything back.
+async fn live(node: Node, stopping: &CancellationToken) -> anyhow::Result<()> {
+    let context = node.context.clone();
+    stopping.run_until_cancelled(joined(&context)).await;
+    let Serving { shards, mesh, end, ended } = start::serve_clients(node)?;
+    tokio::select! {
+        () = stopping.cancelled() => tracing::info!("stopping"),
+        () = ended.cancelled() => tracing::error!("a thread ended by itself; stopping"),
+    }
+    stop(&context, &end, shards, mesh).await
+}
+
+/// Asks for a stop at the first signal. Never returns: a second one must not cut the stop short.
+async fn listen_for_signals(mut terminate: Signal, mut interrupt: Signal, stopping: &CancellationToken) {
+    loop {
         tokio::select! {
-            result = admin => result,
-            () = sampling => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    let result = serving.await;
-    tracing::info!("stopping");
-    // The admin port goes on answering while connections are given up: that is when somebody looks.
-    let stopped = stop(&context, &end, shards, mesh).await;
-    result.and(stopped)
+        stopping.cancel();
+    }
 }
 
 async fn sample(context: &Context) {
     let mut sampler = Sampler::default();
-    let thread = context.shards.len();
+    let thread = context.admin_thread();
     loop {
         sampler.sample(context);
         context.health.beat(thread, clock::now());

@@ -92,11 +92,6 @@ impl Connection {
     pub(crate) fn socket_mut(&mut self, namespace: &str) -> Option<&mut Socket> {
         self.sockets.iter_mut().find(|socket| socket.namespace == namespace)
     }
-
-    /// Bytes that wait for this client.
-    pub(crate) fn waiting_bytes(&self) -> usize {
-        self.outbox.bytes() + self.session.buffered_bytes()
-    }
 }
 
 /// All connections of a shard.

@@ -20,7 +20,7 @@ use protocol::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Health, assets::Assets, config::Config, mailbox, message::Message, metrics::Metrics};
+use crate::{api::Health, assets::Assets, config::Config, handler::{Handler, Layer}, mailbox, message::Message, metrics::Metrics};
 
 /// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
 const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);
@@ -39,6 +39,10 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) assets: Assets,
+    /// The embedding program.
+    pub(crate) handler: Arc<dyn Handler>,
+    /// What the handler said when the node started.
+    pub(crate) layer: Layer,
     pub(crate) node: NodeId,
     pub(crate) generation: u64,
     pub(crate) sid_key: SidKey,
@@ -63,6 +67,16 @@ impl Context {
     pub(crate) fn shard_of_slot(&self, slot: u16) -> u8 {
         let shards = u16::try_from(self.shards.len()).unwrap_or(1).max(1);
         u8::try_from(slot % shards).unwrap_or(0)
+    }
+
+    /// Index of the admin thread among those that show that they live; the shards come before it.
+    pub(crate) fn admin_thread(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Index of the mesh thread among those that show that they live.
+    pub(crate) fn mesh_thread(&self) -> usize {
+        self.shards.len() + 1
     }
 
     /// Takes a place for one more connection; `false` when `limits.connections` is reached.

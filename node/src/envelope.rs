@@ -12,16 +12,16 @@ use bytestring::ByteString;
 use mesh::wire::message::Frame;
 use protocol::{
     engine::{Message, frame},
-    socketio::{Args, encode_event},
+    socketio::{Args, Encoded, encode_event},
 };
 use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
 
 /// Attachments the stock client's parser takes in one packet (since socket.io-parser 4.2.6).
-const ATTACHMENTS_MAX: usize = 10;
+pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
-/// The payload of a publish: the event as every member receives it, as WebSocket frames.
-pub(crate) fn payload(namespace: &str, event: &str, args: &[&RawValue], attachments: &[Bytes]) -> Bytes {
+/// An event for one client.
+pub(crate) fn event(namespace: &str, event: &str, args: &[&RawValue], attachments: &[Bytes]) -> Encoded {
     // A string always serialises.
     let name = serde_json::to_string(event).unwrap_or_default();
     let mut parts: Vec<&[u8]> = Vec::with_capacity(3 + 2 * args.len());
@@ -30,8 +30,13 @@ pub(crate) fn payload(namespace: &str, event: &str, args: &[&RawValue], attachme
         parts.extend([b",".as_slice(), arg.get().as_bytes()]);
     }
     parts.push(b"]");
+    encode_event(namespace, None, &parts, attachments)
+}
+
+/// The payload of a publish: the event as every member receives it, as WebSocket frames.
+pub(crate) fn payload(namespace: &str, name: &str, args: &[&RawValue], attachments: &[Bytes]) -> Bytes {
     let mut out = Vec::new();
-    encode_event(namespace, None, &parts, attachments).put_frames(&mut out);
+    event(namespace, name, args, attachments).put_frames(&mut out);
     Bytes::from(out.into_boxed_slice())
 }
 
@@ -140,7 +145,7 @@ pub(crate) fn lineage(epoch: &str) -> Option<u64> {
 }
 
 /// The name of an event in an array's text, for a message made here.
-pub(crate) fn notice(namespace: &str, event: &str, body: &Value) -> protocol::socketio::Encoded {
+pub(crate) fn notice(namespace: &str, event: &str, body: &Value) -> Encoded {
     let array = json!([event, body]).to_string();
     encode_event(namespace, None, &[array.as_bytes()], &[])
 }

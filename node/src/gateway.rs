@@ -40,6 +40,7 @@ use crate::{
 };
 
 mod answers;
+mod application;
 mod builtin;
 mod drain;
 mod fanout;

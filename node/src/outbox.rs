@@ -3,7 +3,9 @@
 //! Invariants:
 //! - bytes leave in the order they were given, whole frames only: a partial write is finished before anything else;
 //! - while the kernel takes everything, nothing is kept: the turn's bytes are written from the room's buffer itself;
-//! - a connection that lags holds a cursor into each room's log, not a copy; `backlog_bytes` is what it is behind.
+//! - a connection that lags holds a cursor into each room's log, not a copy;
+//! - what it is behind in rooms and what it has not read of its own answers are bounded apart (`is_over`): a large answer
+//!   over a slow line is no reason to cut anybody off.
 
 use std::{collections::VecDeque, io, net::Shutdown};
 
@@ -14,6 +16,8 @@ use tokio::net::TcpStream;
 
 use crate::room::{RoomId, Rooms};
 
+/// Answers that may wait for one connection: two of the largest histories. Beyond it the connection is cut off.
+const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Bytes handed to the kernel in one call while catching up.
 const CATCH_UP_BYTES: usize = 256 * 1024;
 
@@ -42,7 +46,10 @@ pub(crate) enum Progress {
 pub(crate) struct Outbox {
     own: Vec<u8>,
     backlog: VecDeque<Segment>,
-    backlog_bytes: usize,
+    /// Bytes of `backlog` that stand in rooms' logs.
+    room_bytes: usize,
+    /// Bytes of `backlog` that only this connection gets.
+    own_bytes: usize,
 }
 
 impl Outbox {
@@ -51,9 +58,9 @@ impl Outbox {
         &mut self.own
     }
 
-    /// Bytes that wait.
-    pub(crate) fn bytes(&self) -> usize {
-        self.own.len() + self.backlog_bytes
+    /// Whether the connection is too far behind to be kept.
+    pub(crate) fn is_over(&self, room_bytes_max: usize) -> bool {
+        self.room_bytes > room_bytes_max || self.own_bytes > OWN_BYTES_MAX
     }
 
     /// Whether the connection lags.
@@ -115,13 +122,14 @@ impl Outbox {
                 },
             };
             let Ok(written) = written else { return Progress::Broken };
-            self.backlog_bytes -= written;
             let finished = match segment {
                 Segment::Own(bytes) => {
+                    self.own_bytes -= written;
                     let _ = bytes.split_to(written);
                     bytes.is_empty()
                 }
                 Segment::Room { from, to, .. } => {
+                    self.room_bytes -= written;
                     *from += written as u64;
                     from == to
                 }
@@ -153,20 +161,19 @@ impl Outbox {
                 rooms.release(room);
             }
         }
-        self.own = Vec::new();
-        self.backlog_bytes = 0;
+        *self = Outbox::default();
     }
 
     fn queue_own(&mut self, written: usize) {
         let bytes = Bytes::copy_from_slice(&self.own[written..]);
         self.own.clear();
-        self.backlog_bytes += bytes.len();
+        self.own_bytes += bytes.len();
         self.backlog.push_back(Segment::Own(bytes));
     }
 
     /// Notes a stretch of a room's log; whether that made a new cursor.
     fn queue_room(&mut self, room: RoomId, from: u64, to: u64) -> bool {
-        self.backlog_bytes += usize::try_from(to - from).unwrap_or(usize::MAX);
+        self.room_bytes += usize::try_from(to - from).unwrap_or(usize::MAX);
         match self.backlog.back_mut() {
             Some(Segment::Room { room: last, to: end, .. }) if *last == room && *end == from => {
                 *end = to;

@@ -3,10 +3,12 @@
 //! Invariants: every listener is bound before any thread runs, so that a taken port is one clear error; clients are
 //! accepted last, when the node knows which slots it owns.
 
+mod mesh_thread;
+
 use std::{
     io::IsTerminal,
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize, mpsc},
+    sync::{Arc, atomic::AtomicUsize},
     thread::{self, JoinHandle},
 };
 
@@ -18,7 +20,6 @@ use mesh::{
 use persistence::{Kind, Opened};
 use protocol::sid::SidKey;
 use socket2::{Domain, Socket, Type};
-use tokio::task::LocalSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +31,6 @@ use crate::{
     mailbox::{self, mailbox},
     message::Message,
     metrics::Metrics,
-    peers::Peers,
     shard::{self, Kept},
 };
 
@@ -41,12 +41,31 @@ const BACKLOG: i32 = 4_096;
 /// Bytes of history that may wait for the disk.
 const STORE_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
-/// A node that serves.
-pub(super) struct Started {
+/// A node whose listeners are bound and whose mesh runs.
+pub(super) struct Begun {
+    pub(super) node: Node,
+    pub(super) admin: tokio::net::TcpListener,
+}
+
+/// Everything that clients wait for.
+pub(super) struct Node {
     pub(super) context: Arc<Context>,
+    opened: Opened,
+    inboxes: Inboxes,
+    listeners: Vec<std::net::TcpListener>,
+    mesh: Option<JoinHandle<anyhow::Result<()>>>,
+    end: CancellationToken,
+    ended: CancellationToken,
+}
+
+/// A node that serves clients.
+pub(super) struct Serving {
     pub(super) shards: Vec<JoinHandle<std::io::Result<Kept>>>,
     pub(super) mesh: Option<JoinHandle<anyhow::Result<()>>>,
-    pub(super) admin: tokio::net::TcpListener,
+    /// Ends all threads.
+    pub(super) end: CancellationToken,
+    /// Cancelled when a thread ended, asked or not.
+    pub(super) ended: CancellationToken,
 }
 
 type Inboxes = Vec<mailbox::Receiver<Message>>;
@@ -62,27 +81,44 @@ pub(super) fn log(log: &Log) -> anyhow::Result<()> {
     started.map_err(|error| anyhow::anyhow!("logging could not be set up: {error}"))
 }
 
-/// Starts everything.
-pub(super) async fn start(config: Config, end: &CancellationToken) -> anyhow::Result<Started> {
-    let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(0);
+/// Opens the store, binds every listener and starts the mesh.
+pub(super) async fn begin(config: Config) -> anyhow::Result<Begun> {
+    rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files could not be raised")?;
     let opened = open_store(&config)?;
     let listeners = listen(config.server.listen, config.server.shards)?;
     let admin = tokio::net::TcpListener::bind(config.server.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} for the admin port", config.server.admin_listen))?;
     let key = cluster_key(&config)?;
-    let (mesh, mesh_thread) = match &key {
-        Some(key) => bind_mesh(&config, key, opened.generation, end)?,
-        None => (None, None),
+    let (end, ended) = (CancellationToken::new(), CancellationToken::new());
+    let bound = match &key {
+        Some(key) => Some(mesh_thread::bind(&config, key, opened.generation, &end, &ended)?),
+        None => None,
     };
-    let (context, inboxes) = context(config, &opened, mesh, key.as_ref())?;
+    let (context, inboxes) = context(config, &opened, bound.as_ref().map(|(mesh, _)| mesh.clone()), key.as_ref())?;
     context.health.set(Fact::StoreOpen, true);
-    let mesh = mesh_thread.map(|thread| thread.run(Peers::new(context.clone())));
-    super::joined(&context).await;
-    let shards = start_shards(&context, &opened, inboxes, listeners, end)?;
+    let mesh = bound.map(|(_, thread)| thread.run(context.clone()));
+    Ok(Begun { node: Node { context, opened, inboxes, listeners, mesh, end, ended }, admin })
+}
+
+/// Starts the shards.
+pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
+    let Node { context, opened, inboxes, listeners, mesh, end, ended } = node;
+    let mut shards = Vec::with_capacity(inboxes.len());
+    for (number, (inbox, listener)) in inboxes.into_iter().zip(listeners).enumerate() {
+        // `server.shards` is at most 64.
+        let number = u8::try_from(number).unwrap_or(u8::MAX);
+        let slots = Slots::new(slots_config(&context, &opened, number)?);
+        let start = shard::Start { number, context: context.clone(), slots, inbox, listener, end: end.clone() };
+        let ended = ended.clone().drop_guard();
+        shards.push(thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
+            let _ended = ended;
+            shard::run(start)
+        })?);
+    }
     context.health.set(Fact::Listening, true);
-    announce(&context, open_files);
-    Ok(Started { context, shards, mesh, admin })
+    announce(&context);
+    Ok(Serving { shards, mesh, end, ended })
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
@@ -136,56 +172,6 @@ fn cluster_key(config: &Config) -> anyhow::Result<Option<ClusterKey>> {
     Ok(Some(key))
 }
 
-/// The mesh thread, bound and waiting for whom to tell.
-struct MeshThread {
-    handler: mpsc::Sender<Peers>,
-    thread: JoinHandle<anyhow::Result<()>>,
-}
-
-impl MeshThread {
-    fn run(self, peers: Peers) -> JoinHandle<anyhow::Result<()>> {
-        // If the thread is gone its error is found when it is joined.
-        let _ = self.handler.send(peers);
-        self.thread
-    }
-}
-
-fn bind_mesh(
-    config: &Config,
-    key: &ClusterKey,
-    generation: u64,
-    end: &CancellationToken,
-) -> anyhow::Result<(Option<Mesh>, Option<MeshThread>)> {
-    let cluster = &config.cluster;
-    let node = NodeId(cluster.ordinal);
-    let mut settings = mesh::Config::new(node, &cluster.node, generation, key.clone(), cluster.mesh_listen);
-    settings.advertise = cluster.advertise;
-    settings.seeds.clone_from(&cluster.seeds);
-    let (bound, binding) = mpsc::channel();
-    let (handler, handlers) = mpsc::channel::<Peers>();
-    let stop = end.clone();
-    let thread = thread::Builder::new().name("mesh".into()).spawn(move || -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        LocalSet::new().block_on(&runtime, async move {
-            let driver = mesh::bind(settings)?;
-            let _ = bound.send(driver.handle());
-            let Ok(handler) = handlers.recv() else { return Ok(()) };
-            driver.run(handler, stop).await?;
-            Ok(())
-        })
-    })?;
-    match binding.recv() {
-        Ok(mesh) => Ok((Some(mesh), Some(MeshThread { handler, thread }))),
-        Err(_) => match thread.join() {
-            Ok(result) => {
-                result.with_context(|| format!("the mesh could not be bound to {}", cluster.mesh_listen))?;
-                anyhow::bail!("the mesh thread ended before it began")
-            }
-            Err(_) => anyhow::bail!("the mesh thread ended by a panic"),
-        },
-    }
-}
-
 fn context(
     config: Config,
     opened: &Opened,
@@ -193,8 +179,7 @@ fn context(
     key: Option<&ClusterKey>,
 ) -> anyhow::Result<(Arc<Context>, Inboxes)> {
     let shards = config.server.shards;
-    let mut names: Vec<String> = (0..shards).map(|shard| format!("shard-{shard}")).collect();
-    names.push("admin".into());
+    let names = thread_names(shards, mesh.is_some());
     let secret = match key {
         Some(key) => key.derive("sid"),
         None => {
@@ -229,23 +214,10 @@ fn context(
     Ok((Arc::new(context), inboxes))
 }
 
-fn start_shards(
-    context: &Arc<Context>,
-    opened: &Opened,
-    inboxes: Inboxes,
-    listeners: Vec<std::net::TcpListener>,
-    end: &CancellationToken,
-) -> anyhow::Result<Vec<JoinHandle<std::io::Result<Kept>>>> {
-    let mut shards = Vec::with_capacity(inboxes.len());
-    for (number, (inbox, listener)) in inboxes.into_iter().zip(listeners).enumerate() {
-        // `server.shards` is at most 64.
-        let number = u8::try_from(number).unwrap_or(u8::MAX);
-        let slots = Slots::new(slots_config(context, opened, number)?);
-        let start = shard::Start { number, context: context.clone(), slots, inbox, listener, end: end.clone() };
-        let name = format!("shard-{number}");
-        shards.push(thread::Builder::new().name(name).spawn(move || shard::run(start))?);
-    }
-    Ok(shards)
+/// Threads that show that they live, in the order of their indices (`Context::admin_thread`, `Context::mesh_thread`).
+fn thread_names(shards: usize, mesh: bool) -> Vec<String> {
+    let shards = (0..shards).map(|shard| format!("shard-{shard}"));
+    shards.chain(["admin".to_owned()]).chain(mesh.then(|| "mesh".to_owned())).collect()
 }
 
 fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result<slot::Config> {
@@ -275,7 +247,7 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
     })
 }
 
-fn announce(context: &Context, open_files: u64) {
+fn announce(context: &Context) {
     let config = &context.config;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -284,7 +256,6 @@ fn announce(context: &Context, open_files: u64) {
         clients = %config.server.listen,
         admin = %config.server.admin_listen,
         shards = config.server.shards,
-        open_files,
         "serving"
     );
     if config.server.demo {

@@ -10,7 +10,7 @@ use mesh::room::RoomKey;
 use protocol::engine::{Message, frame, session::CloseReason};
 use smallvec::SmallVec;
 
-use super::{Gateway, Task};
+use super::{Gateway, Task, turn::READ_BYTES_MAX};
 use crate::{
     connection::{ConnKey, Connection},
     metrics::DropReason,
@@ -54,7 +54,7 @@ impl Gateway {
                         if !std::mem::replace(&mut connection.awaits_writable, true) {
                             self.tasks.push(Task::AwaitWritable(*key, tcp.clone()));
                         }
-                        if connection.outbox.bytes() > queue_bytes_max {
+                        if connection.outbox.is_over(queue_bytes_max) {
                             self.broken.push((*key, CloseReason::SlowConsumer));
                         }
                     }
@@ -73,7 +73,7 @@ impl Gateway {
                 for (_, message) in messages.iter().filter(|(at, _)| wanted(*at)) {
                     connection.session.send(message.clone());
                 }
-                if connection.waiting_bytes() > queue_bytes_max {
+                if connection.session.buffered_bytes() > queue_bytes_max + READ_BYTES_MAX {
                     self.broken.push((*key, CloseReason::SlowConsumer));
                 }
             }
@@ -134,7 +134,7 @@ impl Gateway {
                 if !std::mem::replace(&mut connection.awaits_writable, true) {
                     self.tasks.push(Task::AwaitWritable(key, tcp.clone()));
                 }
-                if connection.outbox.bytes() > self.context.config.limits.queue_bytes.bytes() {
+                if connection.outbox.is_over(self.context.config.limits.queue_bytes.bytes()) {
                     self.broken.push((key, CloseReason::SlowConsumer));
                 }
             }

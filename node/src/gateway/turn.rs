@@ -20,8 +20,8 @@ use persistence::{Query, Record};
 use super::{Gateway, Task};
 use crate::{clock, message::Message, metrics::DropReason};
 
-/// Bytes of history one answer may hold.
-const READ_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of history one answer may hold. As JSON it stays below what a polling session may have waiting (4 MiB).
+pub(super) const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// How often sizes that are costly to count are counted.
 const COUNT: Duration = Duration::from_secs(1);
 /// Rounds of one turn: what a round causes is done in the next, and the rest in the next turn.

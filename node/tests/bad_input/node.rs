@@ -87,7 +87,8 @@ impl Node {
     }
 
     fn check_process(&self) -> Outcome {
-        match self.child.lock().unwrap().try_wait().unwrap() {
+        let ended = self.child.lock().unwrap().try_wait().unwrap();
+        match ended {
             None => Ok(()),
             Some(status) => Err(format!("the process ended with {status}:\n{}", self.stderr())),
         }
