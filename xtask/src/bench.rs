@@ -3,7 +3,7 @@
 //! The server has core 0 and the generator core 1. Absolute figures move with the machine: only ratios within one run are
 //! compared, which is why the peers take turns in every round.
 //!
-//! Invariants: release builds; a run that calls itself invalid is marked as a lower bound, never dropped; docs/benchmarks.md
+//! Invariants: release builds; a run that calls itself invalid is marked, never dropped; docs/benchmarks.md
 //! is written from what was measured and says how.
 
 mod contest;

@@ -14,7 +14,7 @@ use std::time::Duration;
 const START_LIMIT: Duration = Duration::from_secs(15);
 const SERVER_CORE: &str = "0";
 const GENERATOR_CORE: &str = "1";
-/// What the generator exits with when it was too slow itself: its figures are a lower bound.
+/// What the generator exits with when it was too slow itself: the server may be better than its figures.
 const EXIT_INVALID: i32 = 98;
 /// A check of the generator failed (a peer reorders, for example); its figures are valid.
 const EXIT_EXPECTATION: i32 = 99;
@@ -87,7 +87,7 @@ pub(super) struct Turn {
     /// In the order of the scenario's figures; nothing where the report had none.
     pub(super) figures: Vec<Option<f64>>,
     /// Whether the generator was too slow itself.
-    pub(super) lower_bound: bool,
+    pub(super) generator_late: bool,
     pub(super) machine: Value,
 }
 
@@ -124,7 +124,7 @@ pub(super) fn turn(peer: &'static Peer, scenario: &'static Scenario) -> Result<T
         peer: peer.name,
         scenario: scenario.name,
         figures: scenario.figures.iter().map(|figure| step.pointer(figure.place).and_then(Value::as_f64)).collect(),
-        lower_bound: code == Some(EXIT_INVALID),
+        generator_late: code == Some(EXIT_INVALID),
         machine: report["machine"].clone(),
     })
 }

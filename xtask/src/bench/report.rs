@@ -19,7 +19,7 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
         run::output(run::command("date").args(["-u", "+%Y-%m-%d"]))?.trim(),
         commit()?,
         machine["processor"].as_str().unwrap_or("an unnamed processor"),
-        machine["cores"].as_u64().unwrap_or_default(),
+        std::thread::available_parallelism()?,
         machine["kernel"].as_str().unwrap_or("of an unknown version"),
     )?;
     writeln!(
@@ -28,7 +28,7 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
          each turn. Figures are medians, with the smallest and the largest in brackets. `floor-write` is a small program \
          that writes the same ready-made bytes to every member, one write per delivery: what the machine can do with one \
          write per delivery. `starling` stamps an order and keeps history meanwhile, the others do not. **Compare within \
-         this page only:** absolute figures move with the machine. ≥ marks a figure that the generator limited.\n"
+         this page only:** absolute figures move with the machine. † marks a turn in which the generator itself was late: the server may be better than that.\n"
     )?;
     for scenario in &SCENARIOS {
         if turns.iter().any(|turn| turn.scenario == scenario.name) {
@@ -46,9 +46,9 @@ fn table(page: &mut String, scenario: &Scenario, turns: &[Turn]) -> Result<()> {
         turns.iter().filter(|turn| turn.scenario == scenario.name && turn.peer == peer).collect()
     };
     for peer in PEERS.iter().map(|peer| peer.name).filter(|peer| !of(peer).is_empty()) {
-        let bound = if of(peer).iter().any(|turn| turn.lower_bound) { "≥ " } else { "" };
+        let late = if of(peer).iter().any(|turn| turn.generator_late) { " †" } else { "" };
         let cells = (0..headings.len()).map(|index| match spread(&of(peer), index) {
-            Some([low, median, high]) => format!("{bound}{} ({}–{})", short(median), short(low), short(high)),
+            Some([low, median, high]) => format!("{} ({}–{}){late}", short(median), short(low), short(high)),
             None => "–".to_owned(),
         });
         writeln!(page, "| {peer} | {} |", cells.collect::<Vec<_>>().join(" | "))?;
@@ -100,7 +100,7 @@ mod tests {
 
     fn turn(peer: &'static str, scenario: &'static str, figures: &[f64]) -> Turn {
         let figures = figures.iter().copied().map(Some).collect();
-        Turn { peer, scenario, figures, lower_bound: false, machine: Value::Null }
+        Turn { peer, scenario, figures, generator_late: false, machine: Value::Null }
     }
 
     #[test]
