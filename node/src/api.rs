@@ -40,6 +40,8 @@ pub struct State {
     pub cluster: Arc<dyn ClusterInfo>,
     /// Whether the listener is on loopback.
     pub loopback: bool,
+    /// Brings numbers up to date that nobody counts as they change; called before every scrape.
+    pub refresh: Arc<dyn Fn() + Send + Sync>,
     /// Reads the monotonic clock; a value of the caller's clock module.
     pub now: fn() -> Instant,
 }
@@ -127,6 +129,7 @@ async fn metrics(Extract(state): Extract<State>, headers: HeaderMap) -> Response
     let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let open_metrics = accepted.contains("application/openmetrics-text");
     let format = if open_metrics { Format::OpenMetrics } else { Format::Prometheus };
+    (state.refresh)();
     ([(header::CONTENT_TYPE, format.content_type())], state.metrics.render(format)).into_response()
 }
 

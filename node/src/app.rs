@@ -5,7 +5,11 @@
 
 mod start;
 
-use std::{sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use tokio::{
@@ -21,13 +25,14 @@ use crate::{
     cluster::{Cluster, Sampler},
     config::Config,
     context::Context,
+    handler::{Handler, NoHandler},
     message::Message,
     shard::Kept,
 };
 use start::{Begun, Node, Serving};
 
-/// How often numbers are sampled and the admin thread shows that it lives.
-const SAMPLE: Duration = Duration::from_secs(1);
+/// How often the admin thread shows that it lives and looks after the store.
+const BEAT: Duration = Duration::from_secs(1);
 /// How long a node with seeds waits for its first peer before it serves alone.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// Time beyond the drain window for the last connections to go.
@@ -38,24 +43,32 @@ const DRAIN_GRACE: Duration = Duration::from_secs(3);
 /// # Errors
 /// It could not start, or not stop cleanly; the sentence says what to do.
 pub fn serve(config: Config) -> anyhow::Result<()> {
-    start::log(&config.log)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(config))
+    serve_with(config, NoHandler)
 }
 
-async fn run(config: Config) -> anyhow::Result<()> {
+/// Runs a node that `handler` is embedded in until SIGTERM or SIGINT.
+///
+/// # Errors
+/// As [`serve`].
+pub fn serve_with(config: Config, handler: impl Handler) -> anyhow::Result<()> {
+    start::log(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(config, Arc::new(handler)))
+}
+
+async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
     // A write beyond a file-size limit must be an error the store sees, not the end of the process.
     let _file_size_signal = signal(SignalKind::from_raw(start::SIGXFSZ))?;
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
     let stopping = CancellationToken::new();
-    let Begun { node, admin } = start::begin(config).await?;
+    let Begun { node, admin } = start::begin(config, handler).await?;
     let context = node.context.clone();
     // The admin port answers from before the first client until after the last: that is when somebody looks.
     tokio::select! {
         result = live(node, &stopping) => result,
         result = serve_admin(&context, admin) => result,
-        () = sample(&context) => Ok(()),
+        () = beat(&context) => Ok(()),
         () = listen_for_signals(terminate, interrupt, &stopping) => Ok(()),
     }
 }
@@ -83,14 +96,18 @@ async fn listen_for_signals(mut terminate: Signal, mut interrupt: Signal, stoppi
     }
 }
 
-async fn sample(context: &Context) {
-    let mut sampler = Sampler::default();
-    let thread = context.admin_thread();
+async fn beat(context: &Context) {
     loop {
-        sampler.sample(context);
-        context.health.beat(thread, clock::now());
-        sleep(SAMPLE).await;
+        context.health.set(Fact::StoreOpen, context.store.status() == persistence::Status::Ok);
+        context.health.beat(context.admin_thread(), clock::now());
+        sleep(BEAT).await;
     }
+}
+
+/// Samples the metrics when they are asked for.
+fn refresh(context: Arc<Context>) -> Arc<dyn Fn() + Send + Sync> {
+    let sampler = Mutex::new(Sampler::default());
+    Arc::new(move || sampler.lock().unwrap_or_else(PoisonError::into_inner).sample(&context))
 }
 
 async fn serve_admin(context: &Arc<Context>, listener: tokio::net::TcpListener) -> anyhow::Result<()> {
@@ -99,6 +116,7 @@ async fn serve_admin(context: &Arc<Context>, listener: tokio::net::TcpListener) 
         metrics: context.metrics.clone(),
         cluster: Arc::new(Cluster::new(context.clone())),
         loopback: context.config.server.admin_listen.ip().is_loopback(),
+        refresh: refresh(context.clone()),
         now: clock::now,
     };
     axum::serve(listener, api::router(state)).await.context("the admin port failed")

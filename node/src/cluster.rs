@@ -144,7 +144,7 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    /// Brings the metrics that nobody counts as it happens up to date. Call about once a second.
+    /// Brings the metrics up to date that nobody counts as they change. Call before every scrape.
     pub(crate) fn sample(&mut self, context: &Context) {
         let metrics = &context.metrics;
         let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -157,7 +157,6 @@ impl Sampler {
         metrics.mailbox_bytes.of(metrics::Queue::Store).set(bytes(store.queue_bytes));
         metrics.store_errors.inc_by(store.errors.saturating_sub(self.store_errors));
         self.store_errors = store.errors;
-        context.health.set(Fact::StoreOpen, context.store.status() == persistence::Status::Ok);
         if let Some(mesh) = &context.mesh {
             self.sample_mesh(metrics, mesh);
         }

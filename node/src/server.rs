@@ -141,6 +141,9 @@ async fn route(shard: &Rc<Shard>, request: &Request<Incoming>, query: &Query<'_>
         Some("websocket") if transports.websocket => true,
         Some(_) | None => return Err(Refusal::TRANSPORT_UNKNOWN),
     };
+    if request.headers().get(header::ORIGIN).is_some_and(|origin| origin.to_str().is_err()) {
+        return Err(Refusal::BAD_REQUEST);
+    }
     if !cors::may_connect(&context.config.server.allowed_origins, request.headers()) {
         context.metrics.rejected.of(RejectReason::Origin).inc();
         return Err(Refusal::FORBIDDEN);

@@ -7,6 +7,7 @@
 
 pub mod engine;
 pub mod sid;
+pub mod socket_id;
 pub mod socketio;
 
 pub use sid::{Sid, SidError, SidKey};

@@ -32,6 +32,11 @@ impl SidKey {
         SidKey(Hmac::new(&block))
     }
 
+    /// The whole MAC of `parts`, one after the other.
+    pub(crate) fn sign(&self, parts: &[&[u8]]) -> [u8; 32] {
+        parts.iter().fold(self.0.clone(), |mac, part| mac.chain_update(part)).finalize().into_bytes().into()
+    }
+
     fn mac(&self, signed: &[u8]) -> Hmac<Sha256> {
         self.0.clone().chain_update(signed)
     }

@@ -45,6 +45,7 @@ fn state(loopback: bool) -> State {
         metrics: Arc::new(Metrics::new(&threads())),
         cluster: Arc::new(Alone),
         loopback,
+        refresh: Arc::new(|| ()),
         now: start,
     }
 }

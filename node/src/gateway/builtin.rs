@@ -11,7 +11,10 @@ use mesh::{
     slot::{Publish, Want},
     wire::message::FLAG_VOLATILE,
 };
-use protocol::socketio::{Args, Packet, RESERVED_EVENTS};
+use protocol::{
+    socket_id::is_socket_id,
+    socketio::{Args, Packet, RESERVED_EVENTS},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
@@ -262,7 +265,7 @@ impl Gateway {
 
     fn check_room(&self, room: &str) -> Result<(), Refused> {
         self.check_name("room", room)?;
-        if room.starts_with("user:") || self.sockets.contains_key(room) {
+        if room.starts_with("user:") || is_socket_id(room, &self.context.sid_key) {
             return Err(Refused { code: "forbidden", message: "room: belongs to a user or a socket".into() });
         }
         Ok(())

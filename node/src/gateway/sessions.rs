@@ -21,6 +21,7 @@ use tokio::{net::TcpStream, sync::oneshot};
 use super::{Gateway, Task, reply};
 use crate::{
     connection::{ConnKey, Connection},
+    handler::{Departure, Layer},
     metrics,
     outbox::Outbox,
     transport::PollReply,
@@ -63,7 +64,10 @@ impl Gateway {
             outbox: Outbox::default(),
             direct: transport == Transport::WebSocket,
             poll: None,
-            connect_by: Some(now + context.config.socketio.connect_timeout),
+            connect_by: match context.layer {
+                Layer::SocketIo => Some(now + context.config.socketio.connect_timeout),
+                Layer::EngineIo => None,
+            },
             timer_at: None,
             dirty: false,
             awaits_writable: false,
@@ -146,8 +150,9 @@ impl Gateway {
         }
         if let Some(code) = code {
             frame::put_close(connection.outbox.own(), code, "");
-            let _ = connection.outbox.flush(tcp);
         }
+        // The last words, of ours or of the WebSocket layer's (the echo of a close): nobody flushes after this.
+        let _ = connection.outbox.flush(tcp);
         connection.session.handle_websocket_closed(clean, now);
         if !connection.direct {
             connection.tcp = None;
@@ -212,7 +217,7 @@ impl Gateway {
     }
 
     fn forget(&mut self, key: ConnKey, reason: CloseReason, now: Instant) {
-        self.leave_everything(key, now);
+        self.leave_everything(key, Departure::Closed(reason), now);
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.sids.remove(&connection.sid);
         if connection.outbox.is_lagging() {
