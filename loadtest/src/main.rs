@@ -36,16 +36,22 @@ use args::{Cli, Command, RunArgs, Settings};
 use coordinator::{Run, RunError};
 use report::{Document, Verdict};
 
+/// Something that is no finding about a server: a worker died, a file could not be written.
+const EXIT_FAILED: u8 = 1;
 /// The command line cannot be followed.
 const EXIT_USAGE: u8 = 2;
 /// Nobody could connect.
 const EXIT_NO_CONNECTION: u8 = 3;
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse().command {
-        Command::Worker => worker::run().map(|()| ExitCode::SUCCESS),
-        Command::Run(args) => run(*args).map(ExitCode::from),
-    }
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Worker => worker::run().map(|()| 0),
+        Command::Run(args) => run(*args),
+    };
+    ExitCode::from(outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        EXIT_FAILED
+    }))
 }
 
 fn run(args: RunArgs) -> anyhow::Result<u8> {

@@ -195,20 +195,30 @@ fn a_command_line_that_makes_no_sense_is_exit_code_two() {
     }
 }
 
-#[test]
-fn an_interrupt_still_writes_the_report() {
+/// Starts a run of `plan`, interrupts it after two seconds (time for what it is meant to interrupt), and waits for it.
+fn interrupted(plan: &str) -> (i32, Value) {
     let target = format!("http://{}", serve(Fault::None));
     let child = Command::new(env!("CARGO_BIN_EXE_loadtest"))
-        .args(["run", "broadcast", "--target", &target, "--members", "3", "--duration", "60s", "--json", "-"])
+        .args(["run", "broadcast", "--target", &target, "--plan", plan, "--json", "-"])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // Long enough for members to join and for some messages; the outcome does not depend on how many.
     std::thread::sleep(Duration::from_secs(2));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let (code, json) = report(&child.wait_with_output().unwrap());
+    report(&child.wait_with_output().unwrap())
+}
+
+#[test]
+fn an_interrupt_ends_a_measurement_early_and_still_writes_the_report() {
+    let (code, json) = interrupted("0..3@1ms, hold 60s");
     assert_eq!((code, json["verdict"].as_str()), (130, Some("interrupted")));
-    assert_eq!(json["steps"][0]["lost"], 0);
+    assert_eq!((json["steps"][0]["stayed"].as_u64(), json["steps"][0]["lost"].as_u64()), (Some(3), Some(0)));
+}
+
+#[test]
+fn an_interrupt_while_members_arrive_ends_with_an_empty_report() {
+    let (code, json) = interrupted("0..60@60s, hold 60s");
+    assert_eq!((code, json["steps"].as_array().map(Vec::len)), (130, Some(0)));
 }

@@ -14,7 +14,9 @@ use crate::wire::Pace;
 pub(crate) fn heading(settings: &Settings) -> String {
     let pace = match settings.pace {
         Pace::Open { per_second } => format!("{per_second} msg/s open loop"),
-        Pace::Closed { outstanding } => format!("{outstanding} outstanding per publisher"),
+        Pace::Closed { outstanding } => {
+            format!("{outstanding} outstanding per publisher until answered and at every member of its process")
+        }
     };
     let preset = match settings.preset {
         Preset::Baseline => "baseline",

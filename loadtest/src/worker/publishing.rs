@@ -120,7 +120,10 @@ impl Publishing {
         self.start_ns = start_ns;
         self.end_ns = start_ns.saturating_add(self.phase.duration_ns);
         if let Pace::Closed { outstanding } = self.phase.pace {
-            self.free = (0..outstanding).flat_map(|_| 0..self.slots.len()).collect();
+            // A publisher that nobody here hears and nobody answers has nothing to be paced by, so it stays silent.
+            let paced: Vec<usize> =
+                (0..self.slots.len()).filter(|slot| self.answered || self.slots[*slot].audience > 0).collect();
+            self.free = (0..outstanding).flat_map(|_| paced.iter().copied()).collect();
         }
     }
 
@@ -175,6 +178,17 @@ impl Publishing {
             self.forget_oldest(slot);
         }
         Some(publication)
+    }
+
+    /// A message could not be sent: its publisher has gone. Nobody is owed it, and in a closed loop its place stays empty.
+    pub(super) fn handle_unsent(&mut self, publication: &Publication) {
+        let Some(entry) = self.slots.get_mut(publication.slot) else { return };
+        if let Some(flying) = entry.find(publication.seq) {
+            *flying = Flying { unanswered: false, awaited: 0, released: true, ..*flying };
+            entry.forget_released();
+        }
+        entry.refused.push(publication.seq);
+        self.unanswered += 1;
     }
 
     /// The server answered publisher `slot` about message `seq`.
@@ -276,9 +290,7 @@ impl Publishing {
         let entry = &mut self.slots[slot];
         let Some(flying) = entry.find(seq).filter(|flying| flying.is_done() && !flying.released) else { return };
         flying.released = true;
-        while entry.flying.front().is_some_and(|flying| flying.released) {
-            entry.flying.pop_front();
-        }
+        entry.forget_released();
         if self.awaits_deliveries() {
             self.free.push_back(slot);
         }
@@ -320,6 +332,12 @@ impl Slot {
     fn find(&mut self, seq: u32) -> Option<&mut Flying> {
         let first = self.flying.front()?.seq;
         self.flying.get_mut(seq.checked_sub(first)? as usize)
+    }
+
+    fn forget_released(&mut self) {
+        while self.flying.front().is_some_and(|flying| flying.released) {
+            self.flying.pop_front();
+        }
     }
 }
 

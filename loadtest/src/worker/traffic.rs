@@ -47,6 +47,7 @@ impl Worker {
         while let Some(publication) = self.publishing.as_mut().and_then(|it| it.poll_publish(clock::now_ns())) {
             if let Err(error) = self.publish(&publication) {
                 self.handle_gone(publication.slot, &error.to_string(), clock::now_ns());
+                self.publishing.iter_mut().for_each(|publishing| publishing.handle_unsent(&publication));
             }
         }
     }

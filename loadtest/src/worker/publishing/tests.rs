@@ -133,6 +133,32 @@ fn a_refused_message_makes_room_without_a_delivery() {
 }
 
 #[test]
+fn a_publisher_without_audience_and_answers_stays_silent() {
+    let pace = Pace::Closed { outstanding: 1 };
+    let mut publishing = Publishing::new(&spec(1, 0, 1), phase(pace, 10), false, |_| 0);
+    publishing.start(0);
+    assert_eq!(due(&mut publishing, 1), []);
+    assert_eq!(publishing.next_due(), u64::MAX);
+}
+
+#[test]
+fn an_unsent_message_is_owed_to_nobody_and_sends_no_other_in_its_place() {
+    for answered in [true, false] {
+        let mut publishing = closed(2, answered);
+        let unsent = publishing.poll_publish(1).unwrap();
+        let sent = publishing.poll_publish(1).unwrap();
+        publishing.handle_unsent(&unsent);
+        assert_eq!(due(&mut publishing, 2), []);
+        publishing.handle_answer(0, u64::from(sent.seq), yes(1), 2);
+        (0..3).for_each(|_| publishing.handle_delivery(0, sent.seq));
+        assert_eq!(due(&mut publishing, 3).len(), 1);
+        let published = publishing.finish(0, 0, 3);
+        assert!(published.accounts[0].refused.contains(&unsent.seq));
+        assert!(!published.accounts[0].refused.contains(&sent.seq));
+    }
+}
+
+#[test]
 fn a_lost_message_stalls_a_closed_loop_only_for_a_while() {
     let mut publishing = closed(1, true);
     due(&mut publishing, 0);
