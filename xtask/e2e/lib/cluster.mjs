@@ -16,6 +16,11 @@ const READY_MS = 20_000;
 const STOP_MS = 15_000;
 const LOG_LINES_KEPT = 200;
 
+/** What runs now; ended with this process, however it ends. */
+const running = new Set();
+process.once("exit", () => running.forEach((child) => child.kill("SIGKILL")));
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 /** The binary under test. */
 export function starling() {
   const binary = process.env.STARLING_BIN;
@@ -39,8 +44,12 @@ export class Node {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, ...this.environment },
     });
+    running.add(this.child);
     this.exited = once(this.child, "exit").then(([code, signal]) => ({ code, signal }));
-    this.exited.then((end) => (this.end = end));
+    this.exited.then((end) => {
+      running.delete(this.child);
+      this.end = end;
+    });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => {
         this.log.push(...text.trimEnd().split("\n"));
