@@ -29,6 +29,8 @@ use crate::{
     message::Message,
     shard::Kept,
 };
+#[cfg(test)]
+pub(crate) use start::gateway_alone;
 use start::{Begun, Node, Serving};
 
 /// How often the admin thread shows that it lives and looks after the store.

@@ -20,7 +20,15 @@ use protocol::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::Health, assets::Assets, config::Config, handler::{Handler, Layer}, mailbox, message::Message, metrics::Metrics};
+use crate::{
+    api::Health,
+    assets::Assets,
+    config::Config,
+    handler::{Handler, Layer},
+    mailbox,
+    message::Message,
+    metrics::Metrics,
+};
 
 /// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
 const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);

@@ -10,11 +10,11 @@
 use std::borrow::Cow;
 
 use bytestring::ByteString;
+use protocol::socketio::{ArgsError, Packet, RESERVED_EVENTS};
 pub use protocol::{
     engine::{Message, session::CloseReason},
     socketio::Args,
 };
-use protocol::socketio::{ArgsError, Packet, RESERVED_EVENTS};
 
 use crate::{connection::Connection, envelope};
 

@@ -2,7 +2,7 @@
 //!
 //! How to read it, in one sitting: `gateway` (what a shard does: join, leave, publish, read history) → `gateway/fanout`
 //! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` (the loop around it) → `server` and
-//! `transport` (how clients get in) → `peers` (what other nodes say) → `app` (start and stop).
+//! `transport` (how clients get in) → `handler` (what a program adds) → `peers` (what other nodes say) → `app` (start and stop).
 //!
 //! Invariants:
 //! - threads share nothing but `Context`; they exchange messages (`message`, `mailbox`);
@@ -14,6 +14,7 @@ pub mod app;
 pub mod assets;
 pub mod cli;
 pub mod config;
+pub mod handler;
 pub mod metrics;
 
 mod clock;

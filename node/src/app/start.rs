@@ -22,12 +22,15 @@ use protocol::sid::SidKey;
 use socket2::{Domain, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
+#[cfg(test)]
+use crate::gateway::Gateway;
 use crate::{
     api::{Fact, Health},
     assets::{Assets, Options},
     clock,
     config::{Config, Log, LogFormat, StoreKind, read_key_file},
     context::{Context, decoder_limits, session_config},
+    handler::Handler,
     mailbox::{self, mailbox},
     message::Message,
     metrics::Metrics,
@@ -82,7 +85,7 @@ pub(super) fn log(log: &Log) -> anyhow::Result<()> {
 }
 
 /// Opens the store, binds every listener and starts the mesh.
-pub(super) async fn begin(config: Config) -> anyhow::Result<Begun> {
+pub(super) async fn begin(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<Begun> {
     rlimit::increase_nofile_limit(u64::MAX).context("the limit of open files could not be raised")?;
     let opened = open_store(&config)?;
     let listeners = listen(config.server.listen, config.server.shards)?;
@@ -95,7 +98,8 @@ pub(super) async fn begin(config: Config) -> anyhow::Result<Begun> {
         Some(key) => Some(mesh_thread::bind(&config, key, opened.generation, &end, &ended)?),
         None => None,
     };
-    let (context, inboxes) = context(config, &opened, bound.as_ref().map(|(mesh, _)| mesh.clone()), key.as_ref())?;
+    let mesh = bound.as_ref().map(|(mesh, _)| mesh.clone());
+    let (context, inboxes) = context(config, handler, &opened, mesh, key.as_ref())?;
     context.health.set(Fact::StoreOpen, true);
     let mesh = bound.map(|(_, thread)| thread.run(context.clone()));
     Ok(Begun { node: Node { context, opened, inboxes, listeners, mesh, end, ended }, admin })
@@ -119,6 +123,15 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
     context.health.set(Fact::Listening, true);
     announce(&context);
     Ok(Serving { shards, mesh, end, ended })
+}
+
+/// One shard's gateway with a store in memory, and nothing around it: no thread, no listener, no mesh.
+#[cfg(test)]
+pub(crate) fn gateway_alone(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<Gateway> {
+    let opened = open_store(&config)?;
+    let (context, _) = context(config, handler, &opened, None, None)?;
+    let slots = Slots::new(slots_config(&context, &opened, 0)?);
+    Ok(Gateway::new(context, 0, slots))
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
@@ -174,6 +187,7 @@ fn cluster_key(config: &Config) -> anyhow::Result<Option<ClusterKey>> {
 
 fn context(
     config: Config,
+    handler: Arc<dyn Handler>,
     opened: &Opened,
     mesh: Option<Mesh>,
     key: Option<&ClusterKey>,
@@ -201,6 +215,8 @@ fn context(
         metrics: Arc::new(Metrics::new(&names)),
         health: Arc::new(Health::new(&names, clock::now())),
         assets,
+        layer: handler.layer(),
+        handler,
         node: NodeId(config.cluster.ordinal),
         generation: opened.generation,
         sid_key: SidKey::new(&secret),

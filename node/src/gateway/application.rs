@@ -19,6 +19,13 @@ use crate::{
 };
 
 impl Gateway {
+    /// Asks the program whether a client may join; `None` if there is no connection any more.
+    pub(super) fn may_join(&mut self, key: ConnKey, namespace: &str, now: Instant) -> Option<bool> {
+        let handler = &self.context.handler;
+        let called = guarded(|| handler.accepts(namespace));
+        self.conclude(key, called, now)
+    }
+
     /// Tells the program that a socket joined.
     pub(super) fn tell_connected(&mut self, key: ConnKey, id: Id, auth: Option<&str>, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
@@ -85,3 +92,6 @@ fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
     }
     called
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,11 +5,11 @@
 
 use std::time::Instant;
 
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytestring::ByteString;
 use mesh::{room::RoomKey, slot::Want};
 use protocol::{
     engine::{Message, session::CloseReason},
+    socket_id,
     socketio::{Args, Packet},
 };
 use smallvec::SmallVec;
@@ -17,6 +17,7 @@ use smallvec::SmallVec;
 use super::{EVERYONE, Entry, Gateway, Question};
 use crate::{
     connection::{ConnKey, Socket},
+    handler::{Departure, Event, Id, Layer},
     metrics::{PacketType, RejectReason},
     room::RoomId,
 };
@@ -24,6 +25,9 @@ use crate::{
 impl Gateway {
     /// One Engine.IO message of a connection.
     pub(super) fn handle_message(&mut self, key: ConnKey, message: Message, now: Instant) {
+        if self.context.layer == Layer::EngineIo {
+            return self.exchange(key, message, now);
+        }
         let Some(connection) = self.connections.get_mut(key) else { return };
         match connection.decoder.decode(message) {
             Ok(Some(packet)) => self.handle_packet(key, packet, now),
@@ -38,9 +42,9 @@ impl Gateway {
     fn handle_packet(&mut self, key: ConnKey, packet: Packet, now: Instant) {
         let counter = &self.context.metrics.packets_received;
         match packet {
-            Packet::Connect { nsp, auth: _ } => {
+            Packet::Connect { nsp, auth } => {
                 counter.of(PacketType::Connect).inc();
-                self.connect(key, nsp, now);
+                self.connect(key, nsp, auth.as_deref(), now);
             }
             Packet::Disconnect { nsp } => {
                 counter.of(PacketType::Disconnect).inc();
@@ -61,24 +65,43 @@ impl Gateway {
         self.close(key, CloseReason::ParseError, now);
     }
 
-    fn connect(&mut self, key: ConnKey, namespace: ByteString, now: Instant) {
+    fn connect(&mut self, key: ConnKey, namespace: ByteString, auth: Option<&str>, now: Instant) {
         let limit = self.context.config.limits.namespaces;
         let Some(connection) = self.connections.get_mut(key) else { return };
         if connection.socket(&namespace).is_some() {
             return self.refuse_packet(key, now);
         }
         if connection.sockets.len() >= limit {
-            let data = r#"{"message":"too many namespaces on one connection","data":{"code":"limit_reached"}}"#;
-            connection.send_packet(Packet::ConnectError { nsp: namespace, data: Some(data.into()) }.encode());
             self.tally.rejected.push(RejectReason::Namespaces);
-            return self.touch(key);
+            let why = r#"{"message":"too many namespaces on one connection","data":{"code":"limit_reached"}}"#;
+            return self.refuse_connect(key, namespace, why);
         }
-        let mut random = [0; 15];
+        match self.may_join(key, &namespace, now) {
+            Some(true) => {}
+            Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#),
+            None => return,
+        }
+        self.welcome(key, namespace, auth, now);
+    }
+
+    /// Tells a client that it is not let into a namespace; the connection goes on.
+    fn refuse_connect(&mut self, key: ConnKey, namespace: ByteString, why: &'static str) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let data = Some(ByteString::from_static(why));
+        connection.send_packet(Packet::ConnectError { nsp: namespace, data }.encode());
+        self.touch(key);
+    }
+
+    /// Makes a socket.
+    fn welcome(&mut self, key: ConnKey, namespace: ByteString, auth: Option<&str>, now: Instant) {
+        let mut random = [0; 8];
         if getrandom::fill(&mut random).is_err() {
             return self.close(key, CloseReason::ServerClose, now);
         }
-        let id = ByteString::from(URL_SAFE_NO_PAD.encode(random));
+        let context = &self.context;
+        let id = ByteString::from(socket_id::mint(context.node.0, self.shard, random, &context.sid_key));
         let answer = format!(r#"{{"sid":"{id}"}}"#);
+        let Some(connection) = self.connections.get_mut(key) else { return };
         connection.connect_by = None;
         connection.send_packet(Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) }.encode());
         connection.sockets.push(Socket {
@@ -87,10 +110,10 @@ impl Gateway {
             rooms: SmallVec::new(),
             joining: SmallVec::new(),
         });
-        self.sockets.insert(id, key);
+        self.sockets.insert(id.clone(), key);
         self.tally.sockets += 1;
-        self.touch(key);
         self.enter_namespace(key, &namespace, now);
+        self.tell_connected(key, Id { socket: id, namespace }, auth, now);
     }
 
     /// Makes a socket reachable by what is published to its whole namespace.
@@ -103,7 +126,7 @@ impl Gateway {
         if self.connections.get(key).is_none_or(|connection| connection.socket(namespace).is_none()) {
             return self.refuse_packet(key, now);
         }
-        self.leave_namespace(key, namespace, now);
+        self.leave_namespace(key, namespace, Departure::Left, now);
     }
 
     fn handle_event(&mut self, key: ConnKey, namespace: &ByteString, ack: Option<u64>, args: &Args, now: Instant) {
@@ -115,16 +138,12 @@ impl Gateway {
         let prefix = &self.context.config.socketio.builtin_prefix;
         match name.strip_prefix(prefix.as_str()).and_then(|verb| verb.parse().ok()) {
             Some(verb) => self.handle_builtin(verb, key, namespace, ack, args, now),
-            None => {
-                self.tally.rejected.push(RejectReason::Unhandled);
-                let message = format!("nobody handles the event {name:?} here");
-                self.nack(key, namespace, ack, "unhandled_event", &message);
-            }
+            None => self.ask_application(key, namespace, &Event::new(name, args), ack, now),
         }
     }
 
     /// Leaves every room of a socket and forgets it.
-    pub(super) fn leave_namespace(&mut self, key: ConnKey, namespace: &str, now: Instant) {
+    pub(super) fn leave_namespace(&mut self, key: ConnKey, namespace: &str, why: Departure, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(at) = connection.sockets.iter().position(|socket| socket.namespace == namespace) else { return };
         let socket = connection.sockets.swap_remove(at);
@@ -136,14 +155,15 @@ impl Gateway {
         for room in socket.rooms {
             self.remove_member(room, key, now);
         }
+        self.tell_disconnected(&Id { socket: socket.id, namespace: socket.namespace }, why);
     }
 
     /// Leaves every room of every socket of a connection.
-    pub(super) fn leave_everything(&mut self, key: ConnKey, now: Instant) {
+    pub(super) fn leave_everything(&mut self, key: ConnKey, why: Departure, now: Instant) {
         while let Some(namespace) =
             self.connections.get(key).and_then(|c| c.sockets.first()).map(|socket| socket.namespace.clone())
         {
-            self.leave_namespace(key, &namespace, now);
+            self.leave_namespace(key, &namespace, why, now);
         }
     }
 
