@@ -1,0 +1,59 @@
+//! An echo server with a node embedded: what the official protocol test suites are run against, on 127.0.0.1:3000.
+//!
+//! Invariants: with `--engine` it returns bare Engine.IO messages on `/engine.io/`; without, it speaks Socket.IO on `/`
+//! and `/custom`. One shard, since the suites expect requests on different TCP connections to be served as they were sent.
+
+use starling::{
+    app,
+    config::{self, Facts, File, Sources},
+    handler::{Ack, Args, Event, Handled, Handler, Layer, Message, Socket},
+};
+
+const SETTINGS: &str = r#"
+server = { allowed_origins = ["*"], shards = 1 }
+socketio = { ping_interval = "300ms", ping_timeout = "200ms", connect_timeout = "1s" }
+store.kind = "memory"
+log.filter = "warn"
+"#;
+
+struct Echo(Layer);
+
+impl Handler for Echo {
+    fn layer(&self) -> Layer {
+        self.0
+    }
+
+    fn accepts(&self, namespace: &str) -> bool {
+        matches!(namespace, "/" | "/custom")
+    }
+
+    fn on_connect(&self, socket: &mut Socket<'_>, auth: Option<&str>) {
+        // What a client sent as JSON can be sent back.
+        let _ = socket.emit("auth", &Args::text(format!("[{}]", auth.unwrap_or("{}"))));
+    }
+
+    fn on_event(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: Option<Ack>) -> Handled {
+        let said = match (event.name(), ack) {
+            ("message", _) => socket.emit("message-back", &event.args()),
+            ("message-with-ack", Some(ack)) => socket.ack(ack, &event.args()),
+            (_, ack) => return Handled::No(ack),
+        };
+        said.map_or_else(|_| Handled::No(None), |()| Handled::Yes)
+    }
+
+    fn on_message(&self, message: Message) -> Option<Message> {
+        Some(message)
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let file = Some(File { name: "echo.rs".to_owned(), text: Ok(SETTINGS.to_owned()) });
+    let facts = Facts { host_name: "echo".to_owned(), cores: 1 };
+    let loaded = config::load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });
+    let mut config = loaded.map_err(|problems| anyhow::anyhow!("{problems:?}"))?.config;
+    let engine = std::env::args().any(|argument| argument == "--engine");
+    if engine {
+        config.socketio.path = "/engine.io/".to_owned();
+    }
+    app::serve_with(config, Echo(if engine { Layer::EngineIo } else { Layer::SocketIo }))
+}
