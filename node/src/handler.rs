@@ -173,11 +173,12 @@ impl<'a> Socket<'a> {
     /// # Errors
     /// The client could not read it, see [`SayError`]. Nothing was sent, and the event stays unanswered.
     pub fn ack(&mut self, ack: Ack, args: &Args) -> Result<(), SayError> {
+        let Ack { id, of } = ack;
         sendable(args)?;
-        if ack.of != self.id.socket {
+        if of != self.id.socket {
             return Err(SayError::ForeignAck);
         }
-        let packet = Packet::Ack { nsp: self.id.namespace.clone(), id: ack.id, args: args.clone() };
+        let packet = Packet::Ack { nsp: self.id.namespace.clone(), id, args: args.clone() };
         self.connection.send_packet(packet.encode());
         Ok(())
     }

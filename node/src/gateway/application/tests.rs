@@ -259,9 +259,13 @@ fn a_panic_in_the_handler_closes_that_connection_and_no_other() {
     let mut world = World::new(false);
     let (careful, clumsy, wrong) = (world.connect(), world.connect(), world.connect());
     world.post(&clumsy, "421[\"panic\"]\x1e42[\"echo\"]");
-    assert_eq!(world.handler.calls(), ["panic []", "disconnect / Closed(ServerClose)"]);
-    world.post(&wrong, "40/panic");
-    assert_eq!(world.handler.calls(), ["disconnect / Closed(ServerClose)"]);
+    world.post(&wrong, "40/panic\x1e42[\"echo\"]");
+    for sid in [clumsy, wrong] {
+        assert_eq!(world.poll(&sid).as_deref(), Some("1"));
+        assert!(!world.is_open(&sid));
+    }
+    let ends = "disconnect / Closed(ServerClose)";
+    assert_eq!(world.handler.calls(), ["panic []", ends, ends]);
     world.post(&careful, "40/panics-at-the-end\x1e41/panics-at-the-end\x1e42[\"echo\"]");
     assert!(world.poll(&careful).unwrap().ends_with("42[\"back\"]"));
 }

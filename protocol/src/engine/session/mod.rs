@@ -253,8 +253,10 @@ impl Session {
     }
 
     /// Closes from the server's side. A polling client may fetch what was sent before, and a close packet, by a poll
-    /// that is open or comes within `polling_close_wait`, unless the reason is that it does not fetch.
+    /// that is open or comes within `polling_close_wait`, unless the reason is that it does not fetch. Messages that came
+    /// from the client and were not taken yet are dropped: whoever is being closed is not listened to any more.
     pub fn close(&mut self, reason: CloseReason, now: Instant) {
+        self.outputs.retain(|output| !matches!(output, Output::Message(_)));
         match (&self.phase, self.transport) {
             (Phase::Open, Transport::Polling) if reason.lets_client_poll() => {
                 self.drop_candidate();

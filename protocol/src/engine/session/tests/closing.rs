@@ -51,6 +51,21 @@ fn the_server_closes_a_websocket_behind_the_last_message_and_without_a_packet() 
 }
 
 #[test]
+fn whoever_is_being_closed_is_not_listened_to_any_more() {
+    for ends in ["", "\x1e1"] {
+        let mut rig = Rig::polling();
+        assert_eq!(rig.post(&format!("4bad\x1e4behind{ends}")), Ok(()));
+        assert_eq!(rig.session.poll_output(), Some(received("bad")));
+        rig.session.close(CloseReason::ParseError, rig.now);
+        assert!(!rig.outputs().contains(&received("behind")));
+    }
+    let mut rig = Rig::polling();
+    rig.session.close(CloseReason::ServerClose, rig.now);
+    assert_eq!(rig.post("4late"), Ok(()));
+    assert_eq!(rig.outputs(), []);
+}
+
+#[test]
 fn the_server_closes_an_open_poll_with_what_is_queued_and_a_close_packet() {
     let mut rig = Rig::polling();
     rig.get();
