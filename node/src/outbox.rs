@@ -195,3 +195,75 @@ fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use mesh::room::RoomKey;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    /// Two ends of a connection whose kernel takes little.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (far, _) = listener.accept().await.unwrap();
+        SockRef::from(&near).set_send_buffer_size(8 * 1024).unwrap();
+        near.writable().await.unwrap();
+        (near, far)
+    }
+
+    /// Gives a turn to the one member, as `fanout` does.
+    fn turn(outbox: &mut Outbox, tcp: &TcpStream, rooms: &mut Rooms, room: RoomId, bytes: &[u8]) -> Progress {
+        rooms.append(room, bytes, &[]);
+        let (turn, start) = rooms.take_turn(room).unwrap();
+        let (progress, cursor) = outbox.write_turn(tcp, room, start, &turn.bytes);
+        rooms.end_turn(room, turn, start, usize::from(cursor));
+        progress
+    }
+
+    #[tokio::test]
+    async fn a_laggard_gets_every_byte_in_order_once_it_reads() {
+        let (near, mut far) = pair().await;
+        let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(usize::MAX / 4));
+        let (a, b) = (rooms.find_or_create(&RoomKey::new("/", "a")), rooms.find_or_create(&RoomKey::new("/", "b")));
+        let mut expected = Vec::new();
+        for n in 0..4_000u32 {
+            let bytes = format!("<{n:0>400}>").into_bytes();
+            expected.extend_from_slice(&bytes);
+            if n % 7 == 0 {
+                outbox.own().extend_from_slice(&bytes);
+                outbox.flush(&near);
+            } else {
+                turn(&mut outbox, &near, &mut rooms, if n % 3 == 0 { a } else { b }, &bytes);
+            }
+        }
+        assert!(outbox.is_lagging(), "the kernel took everything: nothing was tested");
+        let read = async {
+            let mut got = vec![0; expected.len()];
+            far.read_exact(&mut got).await.unwrap();
+            got
+        };
+        let write = async {
+            while outbox.catch_up(&near, &mut rooms) == Progress::Blocked {
+                near.writable().await.unwrap();
+            }
+        };
+        let (got, ()) = tokio::join!(read, write);
+        assert!(got == expected, "bytes were lost, repeated or reordered");
+        assert!(!outbox.is_over(0) && rooms.find(&RoomKey::new("/", "a")).is_none(), "something is still held");
+    }
+
+    #[tokio::test]
+    async fn a_laggard_that_fell_out_of_the_log_is_told_so() {
+        let (near, _far) = pair().await;
+        let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(1_024));
+        let room = rooms.find_or_create(&RoomKey::new("/", "a"));
+        while turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]) == Progress::Done {}
+        for _ in 0..1_000 {
+            turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]);
+        }
+        assert!(outbox.is_over(1_024));
+        assert_eq!(outbox.catch_up(&near, &mut rooms), Progress::Broken);
+    }
+}

@@ -105,10 +105,11 @@ impl Shard {
     }
 
     /// Says something to a shard, which may be this one.
+    ///
+    /// This shard too is told through its mailbox: a client's requests may come over several shards, and what one of them
+    /// said first must be heard first.
     pub(crate) fn tell(&self, shard: u8, message: Message) {
-        if shard == self.number {
-            self.with(|gateway| gateway.handle(message, clock::now()));
-        } else if let Some(mailbox) = self.context.shards.get(usize::from(shard)) {
+        if let Some(mailbox) = self.context.shards.get(usize::from(shard)) {
             mailbox.send(message);
         }
     }

@@ -51,7 +51,7 @@ fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
     let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     assert!(names.len() == rows.len() && rows.len() >= ROWS_MIN, "{} rows, {} names", rows.len(), names.len());
 
-    let node = Node::start();
+    let node = Node::start_with(&[]);
     let canary = Canary::start(node.clients);
     let left = Mutex::new(rows.iter());
     let failures = Mutex::new(Vec::new());

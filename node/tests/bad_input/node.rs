@@ -33,8 +33,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts it and waits until it is ready.
-    pub(crate) fn start() -> Node {
+    /// Starts it with these environment variables and waits until it is ready.
+    pub(crate) fn start_with(settings: &[(&str, &str)]) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let (clients, admin) = (free_address(), free_address());
         let mut command = program();
@@ -42,6 +42,7 @@ impl Node {
             .args(["--listen", &clients.to_string(), "--admin-listen", &admin.to_string(), "--data-dir"])
             .arg(dir.path().join("data"))
             .env("STARLING_SOCKETIO__CONNECT_TIMEOUT", format!("{}s", CONNECT_TIMEOUT.as_secs()))
+            .envs(settings.iter().copied())
             .current_dir(dir.path())
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.path().join("stderr")).unwrap());
@@ -55,6 +56,14 @@ impl Node {
             thread::sleep(PAUSE);
         }
         panic!("the node did not become ready:\n{}", node.stderr());
+    }
+
+    /// One of its numbers, now.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+        let answer = wire::exchange(self.admin, request).expect("no metrics");
+        let line = answer.body.lines().find(|line| line.split(' ').next() == Some(name));
+        line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).expect(name)
     }
 
     /// Whether it is alive and says so.

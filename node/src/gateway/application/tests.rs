@@ -291,3 +291,12 @@ fn a_connection_that_joins_no_namespace_in_time_is_closed() {
     world.poll(&sid);
     assert!(!world.is_open(&sid));
 }
+
+#[test]
+fn behind_a_packet_that_breaks_the_protocol_nothing_is_handled() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"echo\",1]\x1e4abc\x1e42[\"echo\",2]");
+    assert_eq!(world.poll(&sid).unwrap(), "42[\"back\",1]\x1e1");
+    assert_eq!(world.handler.calls(), ["echo [1]", "disconnect / Closed(ParseError)"]);
+}
