@@ -13,7 +13,7 @@ use super::{
 };
 
 const KIB: u64 = 1 << 10;
-const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, port))
@@ -52,7 +52,7 @@ pub(super) fn defaults(facts: &Facts) -> Config {
         store: Store {
             kind: StoreKind::Sled,
             dir: PathBuf::from("./starling-data"),
-            max_bytes: Size(GIB),
+            max_bytes: Size(512 * MIB),
             history: History { size: 1_000, ttl: Duration::from_secs(600) },
         },
         auth: Auth { anonymous: true },
