@@ -127,9 +127,15 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
 
 /// One shard's gateway with a store in memory, and nothing around it: no thread, no listener, no mesh.
 #[cfg(test)]
-pub(crate) fn gateway_alone(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<Gateway> {
+pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Result<Gateway> {
+    use crate::config::{Facts, File, Sources, load};
+    let text = format!("store.kind = \"memory\"\nserver.shards = 1\n{settings}");
+    let file = Some(File { name: "test".to_owned(), text: Ok(text) });
+    let facts = Facts { host_name: "test".to_owned(), cores: 1 };
+    let loaded = load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });
+    let config = loaded.map_err(|problems| anyhow::anyhow!("{problems:?}"))?.config;
     let opened = open_store(&config)?;
-    let (context, _) = context(config, handler, &opened, None, None)?;
+    let (context, _) = context(config, Arc::new(handler), &opened, None, None)?;
     let slots = Slots::new(slots_config(&context, &opened, 0)?);
     Ok(Gateway::new(context, 0, slots))
 }

@@ -122,7 +122,8 @@ impl Gateway {
         }
     }
 
-    fn flush_connection(&mut self, key: ConnKey) {
+    /// Writes what waits for one connection now, or notes that it lags.
+    pub(super) fn flush_connection(&mut self, key: ConnKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(tcp) = &connection.tcp else { return };
         let lagged = connection.outbox.is_lagging();

@@ -169,8 +169,10 @@ impl Gateway {
         }
     }
 
-    /// Performs a session's outputs until there are none.
+    /// Performs a session's outputs until there are none. What the session itself says on a WebSocket leaves at once, not
+    /// with the turn: the answer to a probe must not be overtaken by that to a poll which came behind it.
     pub(super) fn drive(&mut self, key: ConnKey, now: Instant) {
+        let mut spoke = false;
         while let Some(connection) = self.connections.get_mut(key) {
             let Some(output) = connection.session.poll_output() else { break };
             match output {
@@ -183,7 +185,7 @@ impl Gateway {
                 }
                 Output::WebSocket(packet) => {
                     frame::put_packet(connection.outbox.own(), &packet);
-                    self.touch(key);
+                    spoke = true;
                 }
                 Output::Upgraded => self.handle_upgraded(key),
                 Output::CloseWebSocket(code) => {
@@ -193,6 +195,9 @@ impl Gateway {
                 }
                 Output::Closed(reason) => return self.forget(key, reason, now),
             }
+        }
+        if spoke {
+            self.flush_connection(key);
         }
         self.arm(key, now);
     }
@@ -309,3 +314,6 @@ impl From<CloseReason> for metrics::CloseReason {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

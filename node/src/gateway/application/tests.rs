@@ -14,7 +14,6 @@ use super::*;
 use crate::{
     app::gateway_alone,
     clock,
-    config::{Facts, File, Sources, load},
     handler::{Args, Handler, Layer, SayError},
     message,
     transport::PollReply,
@@ -99,12 +98,8 @@ struct World {
 
 impl World {
     fn new(engine: bool) -> World {
-        let text = "store.kind = \"memory\"\nserver.shards = 1\nsocketio.connect_timeout = \"1s\"".to_owned();
-        let file = Some(File { name: "test".to_owned(), text: Ok(text) });
-        let facts = Facts { host_name: "test".to_owned(), cores: 1 };
-        let loaded = load(&Sources { file, environment: vec![], flags: vec![], facts }).unwrap();
         let handler = Arc::new(Scripted { engine, ..Scripted::default() });
-        let gateway = gateway_alone(loaded.config, Arc::new(Shared(handler.clone()))).unwrap();
+        let gateway = gateway_alone("socketio.connect_timeout = \"1s\"", Shared(handler.clone())).unwrap();
         World { gateway, handler, now: clock::now(), opened: 0 }
     }
 
