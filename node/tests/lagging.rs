@@ -3,6 +3,13 @@
 //! Invariants checked: nobody else waits for a laggard; a laggard that reads again has missed nothing and sees everything
 //! in order; one that never reads is cut off, and counted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test may panic, and names only what it expects"
+)]
+
 #[path = "bad_input/node.rs"]
 #[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
 mod node;
