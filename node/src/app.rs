@@ -27,7 +27,7 @@ use crate::{
     context::Context,
     handler::{Handler, NoHandler},
     message::Message,
-    shard::Kept,
+    run::Kept,
 };
 #[cfg(test)]
 pub(crate) use start::gateway_alone;

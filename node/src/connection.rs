@@ -1,6 +1,6 @@
 //! One client connection as its shard holds it: the Engine.IO session, its WebSocket if any, and its sockets.
 //!
-//! Invariants: a `ConnKey` names one connection for ever (a reused place has another serial); `direct` holds exactly
+//! Invariants: `direct` holds exactly
 //! while messages go straight to the WebSocket; the poll that waits is answered once.
 
 use std::{rc::Rc, time::Instant};
@@ -18,14 +18,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::{net::TcpStream, sync::oneshot};
 
-use crate::{outbox::Outbox, room::RoomId, transport::PollReply};
-
-/// Names a connection of one shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ConnKey {
-    index: u32,
-    serial: u32,
-}
+use crate::{key::ConnKey, outbox::Outbox, room::RoomId, transport::PollReply};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]

@@ -32,8 +32,9 @@ use tokio::{net::TcpStream, sync::oneshot};
 
 use crate::{
     clock,
-    connection::{ConnKey, Connections},
+    connection::Connections,
     context::Context,
+    key::ConnKey,
     message::Message,
     room::{RoomId, Rooms},
     tally::Tally,

@@ -1,7 +1,7 @@
 //! A Starling node: the gateway that Socket.IO clients connect to, and that forms a cluster with its like.
 //!
 //! How to read it, in one sitting: `gateway` (what a shard does: join, leave, publish, read history) → `gateway/fanout`
-//! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` (the loop around it) → `server` and
+//! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` and `run` (the loop around it) → `server` and
 //! `transport` (how clients get in) → `handler` (what a program adds) → `peers` (what other nodes say) → `app` (start and stop).
 //!
 //! Invariants:
@@ -23,11 +23,13 @@ mod connection;
 mod context;
 mod envelope;
 mod gateway;
+mod key;
 mod mailbox;
 mod message;
 mod outbox;
 mod peers;
 mod room;
+mod run;
 mod server;
 mod shard;
 mod tally;

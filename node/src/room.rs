@@ -12,7 +12,7 @@ use indexmap::IndexSet;
 use mesh::room::RoomKey;
 use slab::Slab;
 
-use crate::connection::ConnKey;
+use crate::key::ConnKey;
 
 /// Capacity a turn buffer may keep when the room is quiet again.
 const TURN_BYTES_KEPT: usize = 16 * 1024;

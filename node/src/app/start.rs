@@ -34,7 +34,7 @@ use crate::{
     mailbox::{self, mailbox},
     message::Message,
     metrics::Metrics,
-    shard::{self, Kept},
+    run::{self, Kept},
 };
 
 /// Signal number of SIGXFSZ on Linux.
@@ -113,11 +113,11 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
         // `server.shards` is at most 64.
         let number = u8::try_from(number).unwrap_or(u8::MAX);
         let slots = Slots::new(slots_config(&context, &opened, number)?);
-        let start = shard::Start { number, context: context.clone(), slots, inbox, listener, end: end.clone() };
+        let start = run::Start { number, context: context.clone(), slots, inbox, listener, end: end.clone() };
         let ended = ended.clone().drop_guard();
         shards.push(thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             let _ended = ended;
-            shard::run(start)
+            run::run(start)
         })?);
     }
     context.health.set(Fact::Listening, true);

@@ -15,9 +15,8 @@ use serde_json::{Value, json};
 
 use super::{Gateway, Pending, Question};
 use crate::{
-    clock,
-    connection::ConnKey,
-    envelope,
+    clock, envelope,
+    key::ConnKey,
     metrics::RejectReason,
     room::{Room, RoomId},
 };

@@ -13,8 +13,8 @@ use protocol::engine::{Message, session::CloseReason};
 
 use super::Gateway;
 use crate::{
-    connection::ConnKey,
     handler::{Ack, Departure, Event, Handled, Id, Socket},
+    key::ConnKey,
     metrics::RejectReason,
 };
 

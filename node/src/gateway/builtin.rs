@@ -19,7 +19,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
 use super::{EVERYONE, Entry, Gateway, Pending, Question};
-use crate::{clock, connection::ConnKey, envelope, metrics::RejectReason};
+use crate::{clock, envelope, key::ConnKey, metrics::RejectReason};
 
 /// Longest publisher's id in bytes (`interface.md` 1.1).
 const ID_BYTES_MAX: usize = 64;

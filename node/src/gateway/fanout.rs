@@ -12,7 +12,8 @@ use smallvec::SmallVec;
 
 use super::{Gateway, Task, turn::READ_BYTES_MAX};
 use crate::{
-    connection::{ConnKey, Connection},
+    connection::Connection,
+    key::ConnKey,
     metrics::DropReason,
     outbox::Progress,
     room::{RoomId, Rooms, Skip, Turn},

@@ -20,8 +20,9 @@ use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{Gateway, Task, reply};
 use crate::{
-    connection::{ConnKey, Connection},
+    connection::Connection,
     handler::{Departure, Layer},
+    key::ConnKey,
     metrics,
     outbox::Outbox,
     transport::PollReply,

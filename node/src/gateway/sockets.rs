@@ -16,8 +16,9 @@ use smallvec::SmallVec;
 
 use super::{EVERYONE, Entry, Gateway, Question};
 use crate::{
-    connection::{ConnKey, Socket},
+    connection::Socket,
     handler::{Departure, Event, Id, Layer},
+    key::ConnKey,
     metrics::{PacketType, RejectReason},
     room::RoomId,
 };

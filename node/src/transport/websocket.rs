@@ -28,7 +28,7 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{clock, connection::ConnKey, shard::Shard};
+use crate::{clock, key::ConnKey, shard::Shard};
 
 /// Allocated per connection; larger messages grow it while they are read.
 const READ_BUFFER_BYTES: usize = 2 * 1024;

@@ -58,14 +58,6 @@ impl Node {
         panic!("the node did not become ready:\n{}", node.stderr());
     }
 
-    /// One of its numbers, now.
-    pub(crate) fn metric(&self, name: &str) -> f64 {
-        let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-        let answer = wire::exchange(self.admin, request).expect("no metrics");
-        let line = answer.body.lines().find(|line| line.split(' ').next() == Some(name));
-        line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).expect(name)
-    }
-
     /// Whether it is alive and says so.
     pub(crate) fn check(&self) -> Outcome {
         self.check_process()?;
