@@ -170,9 +170,16 @@ onOneAndThree("rooms", (nodes) => {
     await publish(sender, freshRoom(), "m", ["elsewhere"], { id: "order-17" });
   });
 
-  test("a publish to a whole namespace is refused: this version does not have it", async () => {
-    const [sender] = await pair();
-    await refused(sender, "room:publish", { event: "news", args: ["hello"] }, "bad_request");
+  test("a publish without a room reaches everyone in the namespace and nobody else", async () => {
+    const namespace = `/all-${nodes().length}`;
+    const sender = await connect(nodes()[0].url, {}, namespace);
+    const members = await Promise.all(nodes().map((node) => connect(node.url, {}, namespace)));
+    const [own, other] = [received(sender, "news"), received(await connect(nodes()[0].url), "news")];
+    const lists = members.map((member) => received(member, "news"));
+    const answer = await done(sender, "room:publish", { event: "news", args: ["hello"] });
+    assert.equal("offset" in answer, false);
+    for (const list of lists) await gets(list, 1);
+    assert.deepEqual([own, other], [[], []]);
   });
 
   test("what is not a request is refused and the connection lives on", async () => {
