@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Args, DecodeError, DecoderLimits, Packet, RESERVED_EVENTS, ROOT_NAMESPACE, json};
-use crate::engine::{Message, frame};
+use super::{Args, DecodeError, DecoderLimits, Encoded, Packet, RESERVED_EVENTS, ROOT_NAMESPACE, json};
+use crate::engine::Message;
 
 /// The types on the wire.
 const CONNECT: u8 = b'0';
@@ -36,26 +36,38 @@ pub(super) fn parse(text: &ByteString, limits: &DecoderLimits) -> Result<(Packet
         json::check(rest, limits.json_depth)?;
     }
     let data = (!rest.is_empty()).then(|| text.slice_ref(rest));
-    let packet = match (kind, id) {
+    build(kind, nsp, id, data, attachments, limits).map(|packet| (packet, attachments))
+}
+
+/// Makes a packet of its parts, whichever parser they came by: JSON that was checked, and the number of the attachments
+/// that belong to it. Those themselves are left for the caller to put in.
+pub(super) fn build(
+    kind: u8,
+    nsp: ByteString,
+    id: Option<u64>,
+    data: Option<ByteString>,
+    attachments: usize,
+    limits: &DecoderLimits,
+) -> Result<Packet, DecodeError> {
+    match (kind, id) {
         (EVENT | BINARY_EVENT, _) => {
             let args = parse_args(data, attachments)?;
             check_event_name(&args, limits.name_bytes)?;
-            Packet::Event { nsp, id, args }
+            Ok(Packet::Event { nsp, id, args })
         }
-        (ACK | BINARY_ACK, Some(id)) => Packet::Ack { nsp, id, args: parse_args(data, attachments)? },
-        (ACK | BINARY_ACK, None) => return Err(DecodeError::MissingAckId),
-        (_, Some(_)) => return Err(DecodeError::UnexpectedAckId),
-        (DISCONNECT, None) if data.is_some() => return Err(DecodeError::UnexpectedData),
-        (DISCONNECT, None) => Packet::Disconnect { nsp },
+        (ACK | BINARY_ACK, Some(id)) => Ok(Packet::Ack { nsp, id, args: parse_args(data, attachments)? }),
+        (ACK | BINARY_ACK, None) => Err(DecodeError::MissingAckId),
+        (_, Some(_)) => Err(DecodeError::UnexpectedAckId),
+        (DISCONNECT, None) if data.is_some() => Err(DecodeError::UnexpectedData),
+        (DISCONNECT, None) => Ok(Packet::Disconnect { nsp }),
         (CONNECT, None) if data.as_deref().is_none_or(|data| data.starts_with('{')) => {
-            Packet::Connect { nsp, auth: data }
+            Ok(Packet::Connect { nsp, auth: data })
         }
         (CONNECT_ERROR, None) if data.as_deref().is_none_or(|data| data.starts_with(['{', '"'])) => {
-            Packet::ConnectError { nsp, data }
+            Ok(Packet::ConnectError { nsp, data })
         }
-        (_, None) => return Err(DecodeError::BadConnectData),
-    };
-    Ok((packet, attachments))
+        (_, None) => Err(DecodeError::BadConnectData),
+    }
 }
 
 /// Digits and a dash. A binary packet without attachments is an error since parser 4.2.7, which once waited for ever.
@@ -71,18 +83,23 @@ fn parse_attachments(rest: &str, limit: usize) -> Result<(usize, &str), DecodeEr
     }
 }
 
-/// A namespace starts with a slash and ends at a comma or with the text. Old clients append a query, which is not part
-/// of the name. Control characters would break polling bodies and logs.
+/// A namespace starts with a slash and ends at a comma or with the text.
 fn parse_namespace<'a>(text: &ByteString, rest: &'a str, limit: usize) -> Result<(ByteString, &'a str), DecodeError> {
     if !rest.starts_with('/') {
         return Ok((ByteString::from_static(ROOT_NAMESPACE), rest));
     }
     let (name, rest) = rest.split_once(',').unwrap_or((rest, ""));
-    let name = name.split_once('?').map_or(name, |(name, _query)| name);
+    Ok((text.slice_ref(namespace_name(name, limit)?), rest))
+}
+
+/// The name in what a client calls a namespace: old clients append a query, which is not part of it. Control characters
+/// would break polling bodies and logs.
+pub(super) fn namespace_name(text: &str, limit: usize) -> Result<&str, DecodeError> {
+    let name = text.split_once('?').map_or(text, |(name, _query)| name);
     if name.len() > limit || name.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(DecodeError::BadNamespace);
     }
-    Ok((text.slice_ref(name), rest))
+    Ok(name)
 }
 
 fn parse_id(rest: &str) -> Result<(Option<u64>, &str), DecodeError> {
@@ -114,41 +131,15 @@ fn check_event_name(args: &Args, limit: usize) -> Result<(), DecodeError> {
     Ok(())
 }
 
-/// A packet as it leaves: the Socket.IO text and the binary messages that follow it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Encoded {
-    /// The packet without Engine.IO's type digit.
-    pub text: ByteString,
-    /// Each one is a binary message of its own, directly behind the text.
-    pub attachments: Vec<Bytes>,
-}
-
-impl Encoded {
-    /// The Engine.IO messages, which must leave with nothing in between.
-    pub fn messages(self) -> impl Iterator<Item = Message> {
-        std::iter::once(Message::Text(self.text)).chain(self.attachments.into_iter().map(Message::Binary))
-    }
-
-    /// Appends the WebSocket frames, the same for every recipient.
-    pub fn put_frames(&self, out: &mut Vec<u8>) {
-        frame::put_text(out, &[b"4", self.text.as_bytes()]);
-        for data in &self.attachments {
-            frame::put_binary(out, data);
-        }
-    }
-}
-
-impl Packet {
-    /// The packet as it goes on the wire. Text that came from the decoder is copied once; attachments are shared.
-    pub fn encode(&self) -> Encoded {
-        match self {
-            Packet::Connect { nsp, auth: data } => encode_control(CONNECT, nsp, data.as_ref()),
-            Packet::Disconnect { nsp } => encode_control(DISCONNECT, nsp, None),
-            Packet::ConnectError { nsp, data } => encode_control(CONNECT_ERROR, nsp, data.as_ref()),
-            Packet::Event { nsp, id, args } => encode_event(nsp, *id, &[args.json.as_bytes()], &args.attachments),
-            Packet::Ack { nsp, id, args } => {
-                encode_args([ACK, BINARY_ACK], nsp, Some(*id), &[args.json.as_bytes()], &args.attachments)
-            }
+/// Writes a packet.
+pub(super) fn encode(packet: &Packet) -> Encoded {
+    match packet {
+        Packet::Connect { nsp, auth: data } => encode_control(CONNECT, nsp, data.as_ref()),
+        Packet::Disconnect { nsp } => encode_control(DISCONNECT, nsp, None),
+        Packet::ConnectError { nsp, data } => encode_control(CONNECT_ERROR, nsp, data.as_ref()),
+        Packet::Event { nsp, id, args } => encode_event(nsp, *id, &[args.json.as_bytes()], &args.attachments),
+        Packet::Ack { nsp, id, args } => {
+            encode_args([ACK, BINARY_ACK], nsp, Some(*id), &[args.json.as_bytes()], &args.attachments)
         }
     }
 }
@@ -162,13 +153,14 @@ pub fn encode_event(nsp: &str, id: Option<u64>, json_array: &[&[u8]], attachment
 
 fn encode_control(kind: u8, nsp: &str, data: Option<&ByteString>) -> Encoded {
     let data = data.map_or([].as_slice(), |data| data.as_bytes().as_ref());
-    Encoded { text: join(&header(kind, 0, nsp, None), &[data]), attachments: Vec::new() }
+    let text = join(&header(kind, 0, nsp, None), &[data]);
+    Encoded { head: Message::Text(text), attachments: Vec::new() }
 }
 
 fn encode_args(kinds: [u8; 2], nsp: &str, id: Option<u64>, array: &[&[u8]], attachments: &[Bytes]) -> Encoded {
     let kind = kinds[usize::from(!attachments.is_empty())];
     let text = join(&header(kind, attachments.len(), nsp, id), array);
-    Encoded { text, attachments: attachments.to_vec() }
+    Encoded { head: Message::Text(text), attachments: attachments.to_vec() }
 }
 
 /// Everything in front of the JSON.

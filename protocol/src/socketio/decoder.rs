@@ -1,9 +1,9 @@
 //! From Engine.IO messages to Socket.IO packets, putting binary ones back together.
 //!
-//! Invariants: at most one packet is incomplete; it holds no more bytes and attachments than the limits say; after an
+//! Invariants: the first message decides the parser for good; at most one packet is incomplete; it holds no more bytes and attachments than the limits say; after an
 //! error nothing is incomplete, and since the order of the stream is lost then, the connection must be closed.
 
-use super::{JsonError, Packet, codec};
+use super::{JsonError, MsgPackError, Packet, Parser, codec, msgpack};
 use crate::engine::Message;
 
 /// What one client may send (reliability.md 4.4).
@@ -23,6 +23,8 @@ pub struct DecoderLimits {
 #[derive(Debug)]
 pub struct Decoder {
     limits: DecoderLimits,
+    /// Until the first message came, none.
+    parser: Option<Parser>,
     assembly: Option<Assembly>,
 }
 
@@ -35,9 +37,19 @@ struct Assembly {
 }
 
 impl Decoder {
-    /// A decoder at the start of a session.
+    /// A decoder at the start of a session. Its parser is the one of the first message: text is JSON, binary msgpack.
     pub fn new(limits: DecoderLimits) -> Decoder {
-        Decoder { limits, assembly: None }
+        Decoder { limits, parser: None, assembly: None }
+    }
+
+    /// A decoder of a session whose parser is known.
+    pub fn for_parser(parser: Parser, limits: DecoderLimits) -> Decoder {
+        Decoder { limits, parser: Some(parser), assembly: None }
+    }
+
+    /// How the client writes, and thus wants to be answered. JSON until its first message came.
+    pub fn parser(&self) -> Parser {
+        self.parser.unwrap_or_default()
     }
 
     /// Takes the next message; `None` while attachments are missing.
@@ -45,6 +57,21 @@ impl Decoder {
     /// # Errors
     /// The client broke the protocol or a limit. Close its connection; what was incomplete is dropped.
     pub fn decode(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
+        let first = match message {
+            Message::Text(_) => Parser::Json,
+            Message::Binary(_) => Parser::MsgPack,
+        };
+        match (*self.parser.get_or_insert(first), message) {
+            (Parser::Json, message) => self.decode_json(message),
+            (Parser::MsgPack, Message::Binary(data)) if data.len() > self.limits.bytes => {
+                Err(DecodeError::TooLarge { limit: self.limits.bytes })
+            }
+            (Parser::MsgPack, Message::Binary(data)) => msgpack::parse(&data, &self.limits).map(Some),
+            (Parser::MsgPack, Message::Text(_)) => Err(DecodeError::TextInMsgPack),
+        }
+    }
+
+    fn decode_json(&mut self, message: Message) -> Result<Option<Packet>, DecodeError> {
         let limit = self.limits.bytes;
         match (self.assembly.take(), message) {
             (None, Message::Text(text)) if text.len() > limit => Err(DecodeError::TooLarge { limit }),
@@ -116,6 +143,9 @@ pub enum DecodeError {
     /// What should be JSON is none, is nested too deeply, or names an attachment that does not exist.
     #[error(transparent)]
     Json(#[from] JsonError),
+    /// What should be msgpack is none.
+    #[error(transparent)]
+    MsgPack(#[from] MsgPackError),
     /// Event or ack without an array.
     #[error("arguments are not an array")]
     NotAnArray,
@@ -140,6 +170,9 @@ pub enum DecodeError {
     /// A text message while binary ones are missing.
     #[error("text message between attachments")]
     TextBetweenAttachments,
+    /// A text message in a session that began with msgpack.
+    #[error("text message in a session of msgpack")]
+    TextInMsgPack,
     /// A binary message that no header announced.
     #[error("binary message without a header")]
     UnexpectedAttachment,

@@ -4,10 +4,13 @@
 //! their meaning, but stay total on any text. Unpaired surrogate escapes pass: JavaScript writes them when a program
 //! cuts a string inside an emoji, and its parser takes them back.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use memchr::memchr2;
-use serde::de::IgnoredAny;
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, Visitor},
+};
 
 /// Why a text was refused as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -80,76 +83,160 @@ pub(super) fn unescape(string: &str) -> Option<Cow<'_, str>> {
     if inner.contains('\\') { serde_json::from_str(string).ok().map(Cow::Owned) } else { Some(Cow::Borrowed(inner)) }
 }
 
-/// Checks that every placeholder in `text` names one of the attachments. The same one may be named twice. Recursion is
-/// bounded, because `check` bounded the depth.
+/// The content of a JSON string given with its quotes. Half a surrogate pair, which is no Unicode, is replaced.
+pub(super) fn unescape_lossy(string: &str) -> Cow<'_, str> {
+    unescape(string).unwrap_or_else(|| {
+        let Ok(Bytes(bytes)) = serde_json::from_str(string) else { return Cow::Borrowed("") };
+        Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+    })
+}
+
+/// The content of a JSON string as serde_json gives it to those who do not insist on UTF-8.
+struct Bytes(Vec<u8>);
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        struct Content;
+
+        impl Visitor<'_> for Content {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+
+        deserializer.deserialize_bytes(Content)
+    }
+}
+
+/// Checks that every placeholder in `text` names one of the attachments. The same one may be named twice.
 pub(super) fn check_placeholders(text: &str, attachments: usize) -> Result<(), JsonError> {
-    Walker { rest: text, attachments }.value().map(drop)
+    shapes(text, attachments).map(drop)
+}
+
+/// What is in an array or object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shape {
+    /// An array of that many values.
+    Array(u32),
+    /// An object of that many keys.
+    Object(u32),
+    /// An object of that many bytes which stands for an attachment.
+    Attachment { num: usize, length: usize },
+}
+
+/// The arrays and objects of `text` in the order in which they begin; what is inside a placeholder is left out. Without
+/// attachments nothing is a placeholder. Recursion is bounded, because `check` bounded the depth.
+pub(super) fn shapes(text: &str, attachments: usize) -> Result<Vec<Shape>, JsonError> {
+    let mut walker = Walker { cursor: Cursor::new(text), attachments, shapes: Vec::new() };
+    walker.value()?;
+    Ok(walker.shapes)
 }
 
 struct Walker<'a> {
-    rest: &'a str,
+    cursor: Cursor<'a>,
     attachments: usize,
+    shapes: Vec<Shape>,
 }
 
 impl<'a> Walker<'a> {
     /// Passes one value and returns its text if it is a scalar.
     fn value(&mut self) -> Result<&'a str, JsonError> {
-        self.rest = self.rest.trim_ascii_start();
-        match self.rest.as_bytes().first() {
+        match self.cursor.peek() {
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
-            Some(_) => Ok(self.scalar()),
+            Some(_) => Ok(self.cursor.scalar()),
             None => Ok(""),
         }
     }
 
     fn array(&mut self) -> Result<&'a str, JsonError> {
-        self.eat("[");
-        while !self.eat("]") && !self.rest.is_empty() {
+        let index = self.shapes.len();
+        self.shapes.push(Shape::Array(0));
+        let mut count = 0;
+        self.cursor.eat("[");
+        while !self.cursor.eat("]") && !self.cursor.rest.is_empty() {
             self.value()?;
-            self.eat(",");
+            self.cursor.eat(",");
+            count += 1;
         }
+        self.shapes[index] = Shape::Array(count);
         Ok("")
     }
 
     /// A repeated key counts as its last occurrence, as it does for every client that parses this.
     fn object(&mut self) -> Result<&'a str, JsonError> {
+        let (index, start) = (self.shapes.len(), self.cursor.rest.len());
+        self.shapes.push(Shape::Object(0));
+        let mut count = 0;
         let (mut placeholder, mut num) = ("", "");
-        self.eat("{");
-        while !self.eat("}") && !self.rest.is_empty() {
-            let key = self.scalar();
-            self.eat(":");
+        self.cursor.eat("{");
+        while !self.cursor.eat("}") && !self.cursor.rest.is_empty() {
+            let key = self.cursor.scalar();
+            self.cursor.eat(":");
             let value = self.value()?;
             match unescape(key).as_deref() {
                 Some("_placeholder") => placeholder = value,
                 Some("num") => num = value,
                 Some(_) | None => {}
             }
-            self.eat(",");
+            self.cursor.eat(",");
+            count += 1;
         }
-        if placeholder == "true" && !num.parse().is_ok_and(|num: usize| num < self.attachments) {
-            return Err(JsonError::Placeholder);
+        self.shapes[index] = Shape::Object(count);
+        if placeholder == "true" && self.attachments > 0 {
+            let num = num.parse().ok().filter(|num| *num < self.attachments).ok_or(JsonError::Placeholder)?;
+            self.shapes.truncate(index);
+            self.shapes.push(Shape::Attachment { num, length: start - self.cursor.rest.len() });
         }
         Ok("")
     }
+}
 
-    /// Passes a string, number or literal; at least one character, so that no text can hold the walker up.
-    fn scalar(&mut self) -> &'a str {
+/// A place in a text of JSON. It always moves on, whatever the text, and stops at its end.
+pub(super) struct Cursor<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(text: &'a str) -> Cursor<'a> {
+        Cursor { rest: text }
+    }
+
+    /// What comes next, behind white space.
+    pub(super) fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.as_bytes().first().copied()
+    }
+
+    /// Passes a string, number or literal; at least one character, so that no text can hold the cursor up.
+    pub(super) fn scalar(&mut self) -> &'a str {
+        self.peek();
         let end = match self.rest.as_bytes() {
             [b'"', tail @ ..] => 1 + string_end(tail),
             bytes => scalar_end(bytes),
         };
-        let end = self.rest.ceil_char_boundary(end.max(1));
-        let (scalar, rest) = self.rest.split_at(end);
-        self.rest = rest;
-        scalar
+        self.pass(self.rest.ceil_char_boundary(end.max(1)))
     }
 
-    fn eat(&mut self, token: &str) -> bool {
-        self.rest = self.rest.trim_ascii_start();
+    /// Passes the token if it comes next.
+    pub(super) fn eat(&mut self, token: &str) -> bool {
+        self.peek();
         let rest = self.rest.strip_prefix(token);
         self.rest = rest.unwrap_or(self.rest);
         rest.is_some()
+    }
+
+    /// Passes that many bytes, which must end at a character's end.
+    pub(super) fn pass(&mut self, length: usize) -> &'a str {
+        let (passed, rest) = self.rest.split_at_checked(length).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        passed
     }
 }
 

@@ -1,11 +1,14 @@
-//! Socket.IO v5 packets: what one Engine.IO message, or a header and its attachments, means (protocol.md 7).
+//! Socket.IO v5 packets: what one Engine.IO message, or a header and its attachments, means (protocol.md 7), whether the
+//! client writes JSON or msgpack.
 //!
-//! Invariants: arguments stay raw JSON, checked for syntax and depth once and never rebuilt; a `Packet` that comes out
+//! Invariants: arguments are raw JSON, checked for syntax and depth once and never rebuilt, also when they came in msgpack; a `Packet` that comes out
 //! of the `Decoder` obeys every rule of the protocol, so nothing behind it checks them again.
 
 mod codec;
 mod decoder;
+mod encoded;
 mod json;
+mod msgpack;
 
 use std::borrow::Cow;
 
@@ -14,9 +17,11 @@ use bytestring::ByteString;
 use serde_json::value::RawValue;
 
 pub use self::{
-    codec::{Encoded, encode_event},
+    codec::encode_event,
     decoder::{DecodeError, Decoder, DecoderLimits},
+    encoded::{Encoded, Parser, TranscodeError, transcode},
     json::JsonError,
+    msgpack::MsgPackError,
 };
 
 /// The namespace that is left out on the wire.

@@ -3,9 +3,12 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::{Message, frame};
+use crate::engine::{
+    Message,
+    frame::{self, FrameError},
+};
 
-const LIMITS: DecoderLimits = DecoderLimits { attachments: 10, bytes: 1000, name_bytes: 16, json_depth: 64 };
+pub(super) const LIMITS: DecoderLimits = DecoderLimits { attachments: 10, bytes: 1000, name_bytes: 16, json_depth: 64 };
 
 fn decode(text: &str) -> Result<Option<Packet>, DecodeError> {
     Decoder::new(LIMITS).decode(Message::Text(text.into()))
@@ -13,6 +16,11 @@ fn decode(text: &str) -> Result<Option<Packet>, DecodeError> {
 
 fn binary(data: &'static [u8]) -> Message {
     Message::Binary(Bytes::from_static(data))
+}
+
+fn text_of(encoded: &Encoded) -> &str {
+    let Message::Text(text) = &encoded.head else { panic!("binary") };
+    text
 }
 
 fn event(nsp: &str, id: Option<u64>, json: &str) -> Packet {
@@ -50,7 +58,7 @@ fn packets_have_the_texts_of_the_specification() {
     ];
     for (wire, packet) in cases {
         assert_eq!(decode(wire), Ok(Some(packet.clone())), "{wire}");
-        assert_eq!(packet.encode(), Encoded { text: wire.into(), attachments: vec![] });
+        assert_eq!(packet.encode(), Encoded { head: Message::Text(wire.into()), attachments: vec![] });
     }
 }
 
@@ -84,7 +92,7 @@ fn binary_packets_are_put_back_together() {
     let attachments = vec![Bytes::from_static(b"one"), Bytes::new()];
     let args = Args { json, attachments: attachments.clone() };
     assert_eq!(packet, Packet::Event { nsp: "/admin".into(), id: Some(7), args });
-    assert_eq!(packet.encode(), Encoded { text: header.into(), attachments });
+    assert_eq!(packet.encode(), Encoded { head: Message::Text(header.into()), attachments });
 }
 
 #[test]
@@ -95,7 +103,7 @@ fn binary_acks_are_put_back_together() {
     let packet = decoder.decode(binary(b"x")).unwrap().unwrap();
     let Packet::Ack { id: 15, args, .. } = &packet else { panic!("not the ack") };
     assert_eq!(args.attachments, [Bytes::from_static(b"x")]);
-    assert_eq!(packet.encode().text, header);
+    assert_eq!(text_of(&packet.encode()), header);
 }
 
 #[test]
@@ -109,7 +117,6 @@ fn a_text_between_attachments_is_an_error_and_drops_the_packet() {
 #[test]
 fn a_binary_message_without_a_header_is_an_error() {
     let mut decoder = Decoder::new(LIMITS);
-    assert_eq!(decoder.decode(binary(b"x")), Err(DecodeError::UnexpectedAttachment));
     decoder.decode(Message::Text(r#"2["a"]"#.into())).unwrap();
     assert_eq!(decoder.decode(binary(b"x")), Err(DecodeError::UnexpectedAttachment));
 }
@@ -213,6 +220,37 @@ fn reserved_names_are_refused_however_they_are_spelt() {
 }
 
 #[test]
+fn the_first_message_decides_the_parser() {
+    let msgpack = connect("/", None).encode_as(Parser::MsgPack).head;
+    let mut decoder = Decoder::new(LIMITS);
+    assert_eq!(decoder.parser(), Parser::Json);
+    assert_eq!(decoder.decode(msgpack.clone()), Ok(Some(connect("/", None))));
+    assert_eq!(decoder.parser(), Parser::MsgPack);
+    assert_eq!(decoder.decode(Message::Text("0".into())), Err(DecodeError::TextInMsgPack));
+    let mut decoder = Decoder::new(LIMITS);
+    assert_eq!(decoder.decode(Message::Text("0".into())), Ok(Some(connect("/", None))));
+    assert_eq!(decoder.decode(msgpack), Err(DecodeError::UnexpectedAttachment));
+    assert_eq!(decoder.parser(), Parser::Json);
+}
+
+#[test]
+fn what_a_room_shares_can_be_had_for_the_other_parser() {
+    let args = args_with("up", vec![Bytes::from_static(b"one")]);
+    let packets = [event("/a", None, "[\"x\"]"), Packet::Event { nsp: "/a".into(), id: Some(3), args }];
+    let frames = |parser| {
+        let mut out = Vec::new();
+        packets.iter().for_each(|packet| packet.encode_as(parser).put_frames(&mut out));
+        Bytes::from(out)
+    };
+    let (json, msgpack) = (frames(Parser::Json), frames(Parser::MsgPack));
+    assert_eq!(transcode(&json, Parser::MsgPack), Ok(msgpack.clone()));
+    assert_eq!(transcode(&json, Parser::Json), Ok(json.clone()));
+    assert_eq!(transcode(&json.slice(..json.len() - 5), Parser::MsgPack), Err(TranscodeError::Incomplete));
+    assert_eq!(transcode(&json.slice(..json.len() - 1), Parser::MsgPack), Err(FrameError::Truncated.into()));
+    assert_eq!(transcode(&msgpack, Parser::Json), Err(DecodeError::UnexpectedAttachment.into()));
+}
+
+#[test]
 fn a_placeholder_in_a_text_event_is_just_an_object() {
     assert!(decode(r#"2["a",{"_placeholder":true,"num":5}]"#).is_ok_and(|packet| packet.is_some()));
 }
@@ -242,7 +280,7 @@ fn arguments_are_taken_apart_without_a_value() {
 fn an_event_is_encoded_from_parts_and_framed_for_everybody() {
     let attachments = [Bytes::from_static(b"x")];
     let encoded = encode_event("/a", Some(3), &[b"[\"ev\",", b"1", b"]"], &attachments);
-    assert_eq!(encoded.text, r#"51-/a,3["ev",1]"#);
+    assert_eq!(text_of(&encoded), r#"51-/a,3["ev",1]"#);
     let mut frames = Vec::new();
     encoded.put_frames(&mut frames);
     assert_eq!(frames, b"\x81\x10451-/a,3[\"ev\",1]\x82\x01x");
@@ -252,7 +290,7 @@ fn an_event_is_encoded_from_parts_and_framed_for_everybody() {
 
 #[test]
 fn parts_that_are_not_utf8_cannot_make_an_invalid_frame() {
-    assert_eq!(encode_event("/", None, &[b"[\"\xFF\"]"], &[]).text, "2[\"\u{FFFD}\"]");
+    assert_eq!(text_of(&encode_event("/", None, &[b"[\"\xFF\"]"], &[])), "2[\"\u{FFFD}\"]");
 }
 
 fn any_attachments() -> impl Strategy<Value = Vec<Bytes>> {
@@ -266,7 +304,7 @@ fn args_with(first: &str, attachments: Vec<Bytes>) -> Args {
     Args { json: serde_json::to_string(&list).unwrap().into(), attachments }
 }
 
-fn any_packet() -> impl Strategy<Value = Packet> {
+pub(super) fn any_packet() -> impl Strategy<Value = Packet> {
     let nsp = || prop_oneof![Just(ByteString::from("/")), "/[a-z€/]{0,3}".prop_map(ByteString::from)];
     let object =
         || proptest::option::of("[a-z\"\\\\]*".prop_map(|it| serde_json::json!({ "k": it }).to_string().into()));
@@ -310,6 +348,7 @@ proptest! {
             let before = decoder.is_assembling();
             match decoder.decode(message) {
                 Ok(Some(Packet::Event { args, .. } | Packet::Ack { args, .. })) => {
+                    prop_assert_eq!(decoder.parser(), Parser::Json);
                     prop_assert!(args.elements().is_ok());
                     prop_assert!(args.attachments.len() <= LIMITS.attachments);
                     prop_assert!(args.attachments.iter().map(Bytes::len).sum::<usize>() <= LIMITS.bytes);

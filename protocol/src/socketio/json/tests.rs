@@ -111,7 +111,7 @@ fn placeholders_are_good(value: &Value, attachments: u64) -> bool {
 
 proptest! {
     #[test]
-    fn answers_agree_with_those_of_a_built_value(value in any_value(), pretty: bool, attachments in 0_usize..4) {
+    fn answers_agree_with_those_of_a_built_value(value in any_value(), pretty: bool, attachments in 1_usize..5) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) }.unwrap();
         let depth = depth(&value);
         prop_assert_eq!(check(&text, depth), Ok(()));
@@ -134,6 +134,6 @@ proptest! {
         prop_assert_eq!(check(&text, usize::MAX).is_ok(), valid);
         let _ = check_placeholders(&text, 1);
         let _ = first_element(&text).and_then(unescape);
-        let _ = unescape(&text);
+        let _ = unescape_lossy(&text);
     }
 }
