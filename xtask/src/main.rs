@@ -7,6 +7,7 @@ mod bench;
 mod clock;
 mod counts;
 mod docs;
+mod fuzz;
 mod image;
 mod install;
 mod kube;
@@ -45,6 +46,8 @@ enum Command {
     Bench(bench::Options),
     /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
     ClusterSoak(soak::Options),
+    /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::Image => image::command(),
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
+        Command::Fuzz(options) => fuzz::command(&options),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
