@@ -21,7 +21,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::{
-    LANES, NodeId, SLOTS, Table,
+    LANES, NodeId, Table,
     room::RoomKey,
     wire::message::{Frame, Refusal},
 };
@@ -35,6 +35,7 @@ mod owner;
 mod publish;
 mod reading;
 mod roles;
+mod shards;
 #[cfg(test)]
 mod tests;
 mod tick;
@@ -43,7 +44,9 @@ use follower::Follower;
 pub use history::{Found, History, Want};
 use owner::Owner;
 pub use owner::Resume;
+use owner::Storage;
 use reading::Reading;
+use shards::Shards;
 
 /// Sizes and times of a shard's slots. Every one is a setting or a constant of `mesh.md` 6.
 #[derive(Clone, Debug)]
@@ -103,6 +106,8 @@ pub struct Config {
     pub seed: u64,
     /// Slots that go on where a clean stop left them; empty unless the node is a cluster of its own.
     pub resume: BTreeMap<u16, Resume>,
+    /// When this process started, Unix milliseconds: nothing in `resume` is newer, so from here its retention counts.
+    pub started_ms: u64,
     /// The highest `n` the store holds per slot: new lineages count on from there.
     pub heads: BTreeMap<u16, u64>,
 }
@@ -226,28 +231,6 @@ pub enum Output {
     },
 }
 
-/// A set of this node's shards.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shards(u64);
-
-impl Shards {
-    pub(crate) fn insert(&mut self, shard: u8) {
-        self.0 |= 1 << (shard & 63);
-    }
-
-    pub(crate) fn remove(&mut self, shard: u8) {
-        self.0 &= !(1 << (shard & 63));
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
-        (0..64).filter(move |shard| self.0 & (1 << shard) != 0)
-    }
-}
-
 /// A join that waits for the owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PendingJoin {
@@ -279,6 +262,8 @@ pub struct Slots {
     resync: BTreeSet<NodeId>,
     sweep_at: Option<Instant>,
     sweep_turn: u16,
+    /// Whether what is stamped here can be kept.
+    storage: Storage,
     outputs: VecDeque<Output>,
 }
 
@@ -299,21 +284,20 @@ impl Slots {
             resync: BTreeSet::new(),
             sweep_at: None,
             sweep_turn: 0,
+            storage: Storage::Ok,
             outputs: VecDeque::new(),
         }
+    }
+
+    /// Whether the store takes frames. While it does not, slots owned here refuse what would have to be kept, whoever
+    /// publishes it (`Refusal::StorageFull`); repeats still get their first answer and volatile messages pass.
+    pub fn set_storage(&mut self, ok: bool) {
+        self.storage = if ok { Storage::Ok } else { Storage::Full };
     }
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
-    }
-
-    /// Slots this shard owns by the current table.
-    pub fn owned(&self) -> usize {
-        (0..SLOTS)
-            .filter(|slot| slot % u16::from(self.config.shards) == u16::from(self.config.shard))
-            .filter(|slot| self.owner_of(*slot) == Some(self.config.node))
-            .count()
     }
 
     /// Rooms this shard asked other owners for.
@@ -362,7 +346,7 @@ impl Slots {
 
     fn open(&mut self, number: u16) -> Owner {
         match self.config.resume.remove(&number) {
-            Some(resume) => Owner::resume(resume),
+            Some(resume) => Owner::resume(resume, self.config.started_ms),
             None => {
                 let head = self.config.heads.get(&number).copied().unwrap_or(0);
                 Owner::new(self.mint_lineage(), head)

@@ -11,22 +11,27 @@ use std::{
 use bytestring::ByteString;
 
 use super::Stamp;
-use crate::{NodeId, room::RoomKey, wire::message::Origin};
+use crate::{
+    NodeId,
+    room::RoomKey,
+    wire::message::{Origin, Refusal},
+};
 
 /// How long a publisher's `id` is remembered.
 const ID_WINDOW: Duration = Duration::from_secs(120);
 /// Ids remembered per slot; beyond it the oldest is forgotten early.
 const IDS_MAX: usize = 16_384;
-/// Answers kept per origin shard for resends after a broken link: more than a lane can hold unacknowledged publishes.
-const RECENT_MAX: usize = 1_024;
+/// Answers kept per origin shard for resends: more than an origin has unanswered at a time (`UNANSWERED_MAX`), so that
+/// what it sends again is answered.
+pub(crate) const RECENT_MAX: usize = 2_048;
 
 /// What an owner knows about a publish before stamping it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Seen {
     /// Never seen.
     New,
-    /// Stamped before; this was its answer.
-    Answered(Stamp),
+    /// Seen before; this was its answer.
+    Answered(Result<Stamp, Refusal>),
     /// From a dead generation, or so old that its answer is forgotten: it must not be stamped again.
     Stale,
 }
@@ -35,7 +40,8 @@ pub(crate) enum Seen {
 struct Mark {
     generation: u64,
     high: u64,
-    recent: VecDeque<(u64, Stamp)>,
+    /// Answers by `oseq`, rising.
+    recent: VecDeque<(u64, Result<Stamp, Refusal>)>,
 }
 
 /// High-water marks of a slot's remote origins.
@@ -52,20 +58,20 @@ impl Origins {
         if origin.generation > mark.generation || origin.oseq > mark.high {
             return Seen::New;
         }
-        match mark.recent.iter().find(|(oseq, _)| *oseq == origin.oseq) {
-            Some((_, stamp)) => Seen::Answered(*stamp),
-            None => Seen::Stale,
+        match mark.recent.binary_search_by_key(&origin.oseq, |(oseq, _)| *oseq) {
+            Ok(at) => Seen::Answered(mark.recent[at].1),
+            Err(_) => Seen::Stale,
         }
     }
 
-    /// Remembers that `origin` was stamped.
-    pub(crate) fn record(&mut self, origin: Origin, stamp: Stamp) {
+    /// Remembers the answer to `origin`, which was `Seen::New`.
+    pub(crate) fn record(&mut self, origin: Origin, answer: Result<Stamp, Refusal>) {
         let mark = self.0.entry((origin.node, origin.shard)).or_default();
         if origin.generation > mark.generation {
             *mark = Mark { generation: origin.generation, ..Mark::default() };
         }
         mark.high = mark.high.max(origin.oseq);
-        mark.recent.push_back((origin.oseq, stamp));
+        mark.recent.push_back((origin.oseq, answer));
         if mark.recent.len() > RECENT_MAX {
             mark.recent.pop_front();
         }
@@ -96,7 +102,8 @@ impl Ids {
         }
     }
 
-    fn expire(&mut self, now: Instant) {
+    /// Forgets what is past the window.
+    pub(crate) fn expire(&mut self, now: Instant) {
         while self.order.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest();
         }

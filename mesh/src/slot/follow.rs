@@ -219,8 +219,12 @@ impl Slots {
         }
     }
 
-    /// Tells the members of `room` on this node that continuity was lost.
+    /// Tells the members of `room` on this node that continuity was lost. The room of a whole namespace (it has no name)
+    /// carries only volatile frames: it has no continuity to lose.
     pub(super) fn gap(&mut self, room: &RoomKey) {
+        if room.room().is_empty() {
+            return;
+        }
         let (shards, stamp) = match self.slots.get(&room.slot()) {
             Some(Slot::Follower(follower)) => match follower.rooms.get(room) {
                 Some(room) => (room.shards, Stamp { lineage: room.facts().lineage, n: room.head }),

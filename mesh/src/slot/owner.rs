@@ -19,7 +19,11 @@ use super::{
     history::RoomFacts,
     log::RoomLog,
 };
-use crate::{NodeId, room::RoomKey, wire::message::Frame};
+use crate::{
+    NodeId,
+    room::RoomKey,
+    wire::message::{Frame, Refusal},
+};
 
 /// What survives a clean stop of a single node: the slot goes on where it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,23 @@ pub(crate) struct OwnedRoom {
     newest_ms: u64,
 }
 
+/// Whether a frame that is stamped now can be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// It can.
+    Ok,
+    /// It cannot, and nobody else holds a copy.
+    Full,
+}
+
+/// What a publish is judged by.
+pub(crate) struct Rules<'a> {
+    pub(crate) limits: &'a Limits,
+    pub(crate) storage: Storage,
+    pub(crate) now: Instant,
+    pub(crate) now_ms: u64,
+}
+
 /// What became of a publish.
 #[derive(Debug)]
 pub(crate) enum Verdict {
@@ -89,6 +110,8 @@ pub(crate) enum Verdict {
     Release(Arc<Frame>, Stamp),
     /// It was published before; only answer.
     Repeat(Stamp),
+    /// It is not stamped and never will be.
+    Refuse(Refusal),
     /// It comes from a dead generation; nobody waits for an answer.
     Ignore,
 }
@@ -108,12 +131,13 @@ pub(crate) struct Owner {
 impl Owner {
     /// A slot that goes on after `n` under a new lineage; nothing is known of its rooms but that `n` bounds them.
     pub(crate) fn new(lineage: u64, n: u64) -> Owner {
-        Owner::resume(Resume { lineage, n, rooms: BTreeMap::new(), watermark: n })
+        Owner::resume(Resume { lineage, n, rooms: BTreeMap::new(), watermark: n }, 0)
     }
 
-    /// A slot that goes on where a clean stop left it.
-    pub(crate) fn resume(from: Resume) -> Owner {
-        let rooms = from.rooms.into_iter().map(|(room, last)| (room, OwnedRoom { last, ..OwnedRoom::default() }));
+    /// A slot that goes on where a clean stop left it. Its rooms' frames are no newer than `newest_ms`.
+    pub(crate) fn resume(from: Resume, newest_ms: u64) -> Owner {
+        let rooms = from.rooms.into_iter();
+        let rooms = rooms.map(|(room, last)| (room, OwnedRoom { last, newest_ms, ..OwnedRoom::default() }));
         Owner {
             lineage: from.lineage,
             rooms: rooms.collect(),
@@ -148,33 +172,41 @@ impl Owner {
         RoomFacts { lineage: self.lineage, head: self.n, last }
     }
 
-    /// Stamps a publish, unless it was stamped before.
-    pub(crate) fn publish(&mut self, frame: Frame, local: bool, limits: &Limits, now: Instant, now_ms: u64) -> Verdict {
+    /// Stamps a publish, unless it was answered before or cannot be kept.
+    pub(crate) fn publish(&mut self, frame: Frame, local: bool, rules: &Rules<'_>) -> Verdict {
         let origin = frame.origin;
-        if !local {
-            match self.origins.seen(origin) {
-                Seen::New => {}
-                Seen::Answered(stamp) => return Verdict::Repeat(stamp),
-                Seen::Stale => return Verdict::Ignore,
-            }
+        if local {
+            return self.stamp(frame, rules);
         }
-        let verdict = self.stamp(frame, limits, now, now_ms);
-        if let (false, Verdict::Release(_, stamp) | Verdict::Repeat(stamp)) = (local, &verdict) {
-            self.origins.record(origin, *stamp);
+        match self.origins.seen(origin) {
+            Seen::New => {}
+            Seen::Answered(Ok(stamp)) => return Verdict::Repeat(stamp),
+            Seen::Answered(Err(why)) => return Verdict::Refuse(why),
+            Seen::Stale => return Verdict::Ignore,
+        }
+        let verdict = self.stamp(frame, rules);
+        match &verdict {
+            Verdict::Release(_, stamp) | Verdict::Repeat(stamp) => self.origins.record(origin, Ok(*stamp)),
+            Verdict::Refuse(why) => self.origins.record(origin, Err(*why)),
+            Verdict::Ignore => {}
         }
         verdict
     }
 
-    fn stamp(&mut self, mut frame: Frame, limits: &Limits, now: Instant, now_ms: u64) -> Verdict {
+    fn stamp(&mut self, mut frame: Frame, rules: &Rules<'_>) -> Verdict {
+        let Rules { limits, storage, now, now_ms } = *rules;
+        (frame.lineage, frame.term, frame.time_ms) = (self.lineage, self.term, now_ms);
         if frame.is_volatile() {
-            let stamp = Stamp { lineage: self.lineage, n: 0 };
-            (frame.lineage, frame.term, frame.time_ms) = (self.lineage, self.term, now_ms);
-            return Verdict::Release(Arc::new(frame), stamp);
+            frame.prev = 0;
+            return Verdict::Release(Arc::new(frame), Stamp { lineage: self.lineage, n: 0 });
         }
         if !frame.id.is_empty()
             && let Some(stamp) = self.ids.answer(&frame.room, &frame.id, now)
         {
             return Verdict::Repeat(stamp);
+        }
+        if storage == Storage::Full {
+            return Verdict::Refuse(Refusal::StorageFull);
         }
         self.n += 1;
         let stamp = Stamp { lineage: self.lineage, n: self.n };
@@ -182,12 +214,10 @@ impl Owner {
             self.ids.record(&frame.room, &frame.id, stamp, now);
         }
         let room = self.room(&frame.room);
-        let prev = std::mem::replace(&mut room.last, stamp.n);
         room.newest_ms = now_ms;
-        (frame.lineage, frame.term, frame.n, frame.prev) = (stamp.lineage, self.term, stamp.n, prev);
-        frame.time_ms = now_ms;
+        (frame.n, frame.prev) = (stamp.n, std::mem::replace(&mut room.last, stamp.n));
         let frame = Arc::new(frame);
-        self.room(&frame.room).log.push(frame.clone(), limits);
+        room.log.push(frame.clone(), limits);
         Verdict::Release(frame, stamp)
     }
 
@@ -199,7 +229,8 @@ impl Owner {
     }
 
     /// Forgets what is past retention.
-    pub(crate) fn sweep(&mut self, limits: &Limits, now_ms: u64) {
+    pub(crate) fn sweep(&mut self, limits: &Limits, now: Instant, now_ms: u64) {
+        self.ids.expire(now);
         let oldest_ms = limits.oldest_ms(now_ms);
         let log_oldest_ms = limits.log_oldest_ms(now_ms);
         let mut watermark = self.watermark;

@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Answer, Ask, Output, Publish, Shards, Slot, Slots, Stamp,
     follower::Unanswered,
-    owner::{OwnedRoom, Verdict},
+    owner::{OwnedRoom, Rules, Verdict},
 };
 use crate::{
     NodeId,
@@ -48,11 +48,12 @@ impl Slots {
     pub(super) fn publish_frame(&mut self, frame: Frame, ask: Ask, now: Instant, now_ms: u64) {
         let number = frame.slot;
         let limits = self.config.limits.clone();
+        let storage = self.storage;
         match self.slot(number) {
             Slot::Owner(owner) => {
-                let verdict = owner.publish(frame, true, &limits, now, now_ms);
-                if let Some(stamp) = self.perform(number, verdict) {
-                    self.answer(ask, Answer::Published(Ok(stamp)));
+                let verdict = owner.publish(frame, true, &Rules { limits: &limits, storage, now, now_ms });
+                if let Some(result) = self.perform(number, verdict) {
+                    self.answer(ask, Answer::Published(result));
                 }
             }
             Slot::Follower(follower) => {
@@ -77,15 +78,18 @@ impl Slots {
     pub(super) fn handle_remote_publish(&mut self, from: NodeId, frame: Frame, now: Instant, now_ms: u64) {
         let (number, origin) = (frame.slot, frame.origin);
         let limits = self.config.limits.clone();
+        let storage = self.storage;
         let Slot::Owner(owner) = self.slot(number) else {
             return self.send(from, number, Control::NotOwner { slot: number }.encode());
         };
-        let verdict = owner.publish(frame, false, &limits, now, now_ms);
-        if let Some(Stamp { lineage, n }) = self.perform(number, verdict) {
-            let (shard, oseq) = (origin.shard, origin.oseq);
-            let published = Control::Published { slot: number, shard, oseq, lineage, n };
-            self.send(from, number, published.encode());
-        }
+        let verdict = owner.publish(frame, false, &Rules { limits: &limits, storage, now, now_ms });
+        let Some(result) = self.perform(number, verdict) else { return };
+        let (slot, shard, oseq) = (number, origin.shard, origin.oseq);
+        let answer = match result {
+            Ok(Stamp { lineage, n }) => Control::Published { slot, shard, oseq, lineage, n },
+            Err(why) => Control::Refused { slot, shard, oseq, why },
+        };
+        self.send(from, number, answer.encode());
     }
 
     /// The owner's answer to a publish of ours.
@@ -98,14 +102,15 @@ impl Slots {
         }
     }
 
-    /// Performs an owner's verdict; the stamp, if somebody is to be answered.
-    fn perform(&mut self, number: u16, verdict: Verdict) -> Option<Stamp> {
+    /// Performs an owner's verdict; the answer, if somebody is to be answered.
+    fn perform(&mut self, number: u16, verdict: Verdict) -> Option<Result<Stamp, Refusal>> {
         match verdict {
             Verdict::Release(frame, stamp) => {
                 self.release(number, &frame);
-                Some(stamp)
+                Some(Ok(stamp))
             }
-            Verdict::Repeat(stamp) => Some(stamp),
+            Verdict::Repeat(stamp) => Some(Ok(stamp)),
+            Verdict::Refuse(why) => Some(Err(why)),
             Verdict::Ignore => None,
         }
     }

@@ -62,7 +62,7 @@ impl Slots {
             }
         }
         self.resync.insert(node);
-        self.wake(now);
+        self.sweep_soon(now);
     }
 
     /// The owner dropped frames for us: say our interest in that shard's rooms again.

@@ -261,6 +261,7 @@ impl Node {
             limits,
             seed: u64::from(node) << 32,
             resume,
+            started_ms: START_MS,
             heads: BTreeMap::new(),
         };
         Node {

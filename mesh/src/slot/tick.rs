@@ -38,7 +38,7 @@ impl Slots {
         if self.sweep_at.is_none_or(|at| at <= now) {
             self.sweep_at = Some(now + SWEEP);
             self.sweep_turn = (self.sweep_turn + 1) % SWEEP_TURNS;
-            self.sweep(now_ms);
+            self.sweep(now, now_ms);
             self.tell_resync();
         }
     }
@@ -52,7 +52,7 @@ impl Slots {
     }
 
     /// Makes sure the next sweep comes.
-    pub(super) fn wake(&mut self, now: Instant) {
+    pub(super) fn sweep_soon(&mut self, now: Instant) {
         self.sweep_at.get_or_insert(now + RETRY);
     }
 
@@ -102,12 +102,12 @@ impl Slots {
         }
     }
 
-    fn sweep(&mut self, now_ms: u64) {
+    fn sweep(&mut self, now: Instant, now_ms: u64) {
         let turn = self.sweep_turn;
         let shards = u16::from(self.config.shards.max(1));
         for (number, slot) in &mut self.slots {
             if let (Slot::Owner(owner), true) = (slot, (number / shards) % SWEEP_TURNS == turn) {
-                owner.sweep(&self.config.limits, now_ms);
+                owner.sweep(&self.config.limits, now, now_ms);
             }
         }
     }

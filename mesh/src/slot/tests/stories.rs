@@ -321,3 +321,80 @@ fn a_frame_that_comes_twice_is_shown_once() {
     world.check();
     assert_eq!(world.live(1, &room), texts(0..2));
 }
+
+#[test]
+fn an_owner_that_cannot_keep_a_message_refuses_it_whoever_publishes() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(1, &room, Want::Nothing);
+    let kept = world.publish_with(1, &room, "kept", 0, "id");
+    world.settle();
+    let stamp = world.published(1, kept);
+    world.nodes[0].slots.set_storage(false);
+    let tokens = [world.publish(0, &room, "local"), world.publish(1, &room, "remote")];
+    let passing = world.publish_with(1, &room, "volatile", FLAG_VOLATILE, "");
+    let again = world.publish_with(1, &room, "repeat", 0, "id");
+    world.settle();
+    assert_eq!(world.published(0, tokens[0]), Some(Err(Refusal::StorageFull)));
+    assert_eq!(world.published(1, tokens[1]), Some(Err(Refusal::StorageFull)));
+    assert!(matches!(world.published(1, passing), Some(Ok(_))), "nothing has to be kept of it");
+    assert_eq!(world.published(1, again), stamp, "it is kept already");
+    world.nodes[0].slots.set_storage(true);
+    world.publish(1, &room, "after");
+    world.settle();
+    assert_eq!(world.live(1, &room), ["kept", "volatile", "after"]);
+}
+
+#[test]
+fn what_was_refused_is_not_stamped_when_it_is_sent_again() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    world.nodes[0].slots.set_storage(false);
+    let token = world.publish(1, &room, "x");
+    world.perform(1);
+    world.carry((1, 0));
+    world.perform(0);
+    // The refusal is lost with the link; meanwhile there is room again.
+    world.cut(0, 1);
+    world.nodes[0].slots.set_storage(true);
+    world.connect(0, 1);
+    world.settle();
+    assert_eq!(world.published(1, token), Some(Err(Refusal::StorageFull)));
+    assert_eq!(world.live(0, &room), Vec::<String>::new());
+}
+
+#[test]
+fn rooms_stay_provable_after_a_clean_restart_for_as_long_as_their_history() {
+    let (mut world, room) = (World::new(1), RoomKey::new("/", "a"));
+    let tokens = [world.publish(0, &room, "0"), world.publish(0, &room, "1")];
+    world.settle();
+    let first = world.published(0, tokens[0]).unwrap().unwrap();
+    let resume = world.nodes[0].slots.to_resume();
+    let store = std::mem::take(&mut world.nodes[0].store);
+    world.nodes[0] = Node { store, ..Node::new(0, Limits::default(), resume) };
+    // Another room of the same slot opens it and moves its head.
+    let twin = (0..100_000).map(|name| RoomKey::new("/", &format!("b{name}"))).find(|b| b.slot() == room.slot());
+    world.publish(0, &twin.unwrap(), "elsewhere");
+    world.pass(Duration::from_secs(40));
+    let since = Want::Since { after: first.n, lineage: Some(first.lineage) };
+    let joined = world.join(0, &room, since);
+    world.settle();
+    let Some(Answer::Joined(Ok(history))) = world.nodes[0].answers.remove(&joined) else { panic!("not joined") };
+    assert_eq!((history.recovered, payloads(&history)), (Some(true), vec!["1".to_owned()]));
+}
+
+#[test]
+fn the_room_of_a_whole_namespace_has_no_gap() {
+    let mut world = World::new(2);
+    let namespace = (0..100).map(|name| RoomKey::new(&format!("/{name}"), ""));
+    let table = Table::build(&[NodeId(0), NodeId(1)]);
+    let room = namespace.into_iter().find(|room| table.owner(room.slot()) == Some(NodeId(1))).unwrap();
+    world.join(0, &room, Want::Nothing);
+    world.settle();
+    world.cut(0, 1);
+    world.view(&[0]);
+    world.pass(Duration::from_secs(1));
+    world.publish_with(0, &room, "to all", FLAG_VOLATILE, "");
+    world.settle();
+    assert_eq!(world.live(0, &room), ["to all"]);
+    assert!(!world.nodes[0].members[&room].seen.iter().any(|seen| matches!(seen, Seen::Gap(_))));
+}
