@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use persistence::AppendError;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
@@ -31,12 +32,15 @@ use crate::{
 };
 #[cfg(test)]
 pub(crate) use start::gateway_alone;
-use start::{Begun, Node, Serving};
+use start::{Begun, Ends, Node, Serving};
 
 /// How often the admin thread shows that it lives and looks after the store.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a node with seeds waits for its first peer before it serves alone.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a full queue of the store is waited for at a stop, and how often it is tried.
+const KEEP_PAUSE: Duration = Duration::from_millis(20);
+const KEEP_ATTEMPTS: u32 = 250;
 /// Time beyond the drain window for the last connections to go.
 const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
@@ -127,7 +131,7 @@ async fn serve_admin(context: &Arc<Context>, listener: tokio::net::TcpListener) 
 /// Gives everything back in the reverse order of the start.
 async fn stop(
     context: &Arc<Context>,
-    end: &CancellationToken,
+    end: &Ends,
     shards: Vec<JoinHandle<std::io::Result<Kept>>>,
     mesh: Option<JoinHandle<anyhow::Result<()>>>,
 ) -> anyhow::Result<()> {
@@ -138,28 +142,55 @@ async fn stop(
     }
     context.stop_accepting.cancel();
     drain(context).await;
-    end.cancel();
-    let mut kept = std::collections::BTreeMap::new();
+    end.shards.cancel();
+    let kept = join_shards(shards);
+    if let Some(handle) = &context.mesh {
+        handle.leave().await;
+    }
+    end.mesh.cancel();
+    let left = mesh.map_or(Ok(()), join_mesh);
+    // Whatever went wrong above, what was acknowledged is written.
+    let stored = match kept {
+        Ok(kept) => keep(context, kept).await,
+        Err(error) => Err(error),
+    };
+    let closed = context.store.close().context("the store was not closed cleanly");
+    stored.and(closed).and(left)?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn join_shards(shards: Vec<JoinHandle<std::io::Result<Kept>>>) -> anyhow::Result<Kept> {
+    let mut kept = Kept::new();
     for shard in shards {
         match shard.join() {
             Ok(slots) => kept.extend(slots.context("a shard failed")?),
             Err(_) => anyhow::bail!("a shard ended by a panic; history since then may be missing"),
         }
     }
-    if let Some(handle) = &context.mesh {
-        handle.leave().await;
+    Ok(kept)
+}
+
+fn join_mesh(thread: JoinHandle<anyhow::Result<()>>) -> anyhow::Result<()> {
+    match thread.join() {
+        Ok(result) => result.context("the mesh failed"),
+        Err(_) => anyhow::bail!("the mesh thread ended by a panic"),
     }
-    if let Some(thread) = mesh {
-        match thread.join() {
-            Ok(result) => result.context("the mesh failed")?,
-            Err(_) => anyhow::bail!("the mesh thread ended by a panic"),
+}
+
+/// Writes down where every slot stands. The store's queue may be full for a commit or two.
+async fn keep(context: &Context, kept: Kept) -> anyhow::Result<()> {
+    for (slot, resume) in kept {
+        let value = resume.encode();
+        let mut attempts = 0;
+        while let Err(error) = context.store.put_meta(slot, value.clone()) {
+            attempts += 1;
+            if error != AppendError::QueueFull || attempts > KEEP_ATTEMPTS {
+                return Err(error).context("the state of a slot was not kept");
+            }
+            sleep(KEEP_PAUSE).await;
         }
     }
-    for (slot, resume) in kept {
-        context.store.put_meta(slot, resume.encode()).context("the state of a slot was not kept")?;
-    }
-    context.store.close().context("the store was not closed cleanly")?;
-    tracing::info!("stopped");
     Ok(())
 }
 
@@ -168,7 +199,7 @@ async fn drain(context: &Context) {
     let window = context.config.drain.window;
     let mut waiting = Vec::new();
     for shard in &context.shards {
-        let connections = context.connections.load(std::sync::atomic::Ordering::Relaxed);
+        let connections = context.connections.load(std::sync::atomic::Ordering::Relaxed) / context.shards.len().max(1);
         let seconds = window.as_secs_f64().max(0.1);
         // The quotient is small and positive: connections fit in an f64, and a pace needs no exactness.
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]

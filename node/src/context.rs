@@ -30,10 +30,13 @@ use crate::{
     metrics::Metrics,
 };
 
+/// Bytes of history that may wait for the disk. New messages are refused from half of it on.
+pub(crate) const STORE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
 const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);
-/// Packets in one polling body (`reliability.md` 4.4).
-const PACKETS_PER_PAYLOAD: usize = 64;
+/// Packets in one polling body. The stock client splits its POSTs by bytes only, and a page may emit a hundred joins before
+/// its first one leaves: the bytes are what bounds a body, this only bounds what two-byte packets can cost.
+const PACKETS_PER_PAYLOAD: usize = 4_096;
 /// Attachments of one Socket.IO packet (`reliability.md` 4.4; the reference parser's default too).
 const ATTACHMENTS_MAX: usize = 10;
 /// Nesting of a packet's JSON (`reliability.md` 4.4).
@@ -87,8 +90,11 @@ impl Context {
         self.shards.len() + 1
     }
 
-    /// Takes a place for one more connection; `false` when `limits.connections` is reached.
+    /// Takes a place for one more connection; `false` when `limits.connections` is reached or the node stops.
     pub(crate) fn admit(&self) -> bool {
+        if self.stop_accepting.is_cancelled() {
+            return false;
+        }
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         if before >= self.config.limits.connections {
             self.leave();

@@ -1,7 +1,11 @@
 //! Between events and bytes: what members receive for a publish, and what history looks like in an answer.
 //!
 //! Invariants: arguments are never parsed further than their array's elements; the bytes of a publish are made once, at
-//! its origin; an item shows exactly the event and arguments that members received.
+//! its origin; an item shows the very text of the event and arguments that members received.
+
+mod placeholder;
+
+use std::fmt::Write as _;
 
 use base64::{
     Engine as _,
@@ -14,8 +18,9 @@ use protocol::{
     engine::{Message, frame},
     socketio::{Args, Encoded, encode_event},
 };
-use serde::Serialize;
 use serde_json::{Value, json, value::RawValue};
+
+pub(crate) use placeholder::names_each_once;
 
 /// Attachments the stock client's parser takes in one packet (since socket.io-parser 4.2.6).
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
@@ -65,72 +70,76 @@ fn array_of<'a>(text: &'a str, namespace: &str) -> Option<&'a str> {
     if namespace == "/" { Some(text) } else { text.strip_prefix(namespace)?.strip_prefix(',') }
 }
 
-/// A frame of history as clients see it (`interface.md` 1.1, `Item`).
-#[derive(Debug, Serialize)]
-struct Item {
-    offset: u64,
-    epoch: String,
-    event: Box<RawValue>,
-    args: Vec<Value>,
-    time_ms: u64,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    from: String,
+/// History as an answer shows it: a JSON array of `Item`s (`interface.md` 1.1), and what their placeholders point to.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Items {
+    /// The array's text.
+    pub(crate) json: String,
+    /// In the order of their numbers.
+    pub(crate) attachments: Vec<Bytes>,
 }
 
-/// The items of an answer, and the attachments their placeholders point to.
+/// Shows frames as items.
 ///
-/// A packet takes at most ten attachments; with more, binary arguments come as `{"$base64": "…"}` instead.
-pub(crate) fn items<'a>(frames: impl Iterator<Item = &'a Frame> + Clone) -> (Value, Vec<Bytes>) {
+/// A packet takes at most ten attachments. With more, and where an event without attachments has a placeholder of its own
+/// in it (anybody may publish one), binary values come as `{"$base64": "…"}` and the answer has no attachments at all.
+pub(crate) fn items<'a>(frames: impl Iterator<Item = &'a Frame>) -> Items {
     let opened: Vec<(&Frame, Args)> =
         frames.filter_map(|frame| Some((frame, open(&frame.payload, frame.room.namespace())?))).collect();
     let total: usize = opened.iter().map(|(_, args)| args.attachments.len()).sum();
-    let mut attachments = Vec::new();
-    let mut items = Vec::with_capacity(opened.len());
-    for (frame, args) in opened {
-        let Some(item) = item(frame, &args, &mut attachments, total <= ATTACHMENTS_MAX) else { continue };
-        items.push(serde_json::to_value(item).unwrap_or_default());
+    let forged = opened.iter().any(|(_, args)| args.attachments.is_empty() && placeholder::may_occur(&args.json));
+    let inline = total <= ATTACHMENTS_MAX && !forged;
+    let mut items = Items { json: String::from("["), attachments: Vec::new() };
+    for (frame, args) in &opened {
+        let before = items.json.len();
+        if before > 1 {
+            items.json.push(',');
+        }
+        if put_item(&mut items, frame, args, inline).is_none() {
+            items.json.truncate(before);
+        }
     }
-    (Value::Array(items), attachments)
+    items.json.push(']');
+    items
 }
 
-fn item(frame: &Frame, args: &Args, attachments: &mut Vec<Bytes>, inline: bool) -> Option<Item> {
+fn put_item(items: &mut Items, frame: &Frame, args: &Args, inline: bool) -> Option<()> {
     let elements = args.elements().ok()?;
     let (event, rest) = elements.split_first()?;
-    let mut values = Vec::with_capacity(rest.len());
-    for raw in rest {
-        let mut value: Value = serde_json::from_str(raw.get()).ok()?;
-        if !args.attachments.is_empty() {
-            place(&mut value, &args.attachments, attachments, inline);
+    let (offset, epoch, event) = (frame.n, epoch(frame.lineage), event.get());
+    write!(items.json, r#"{{"offset":{offset},"epoch":"{epoch}","event":{event},"args":["#).ok()?;
+    for (at, arg) in rest.iter().enumerate() {
+        if at > 0 {
+            items.json.push(',');
         }
-        values.push(value);
+        if args.attachments.is_empty() {
+            items.json.push_str(arg.get());
+        } else {
+            put_binary(items, arg.get(), &args.attachments, inline);
+        }
     }
-    Some(Item {
-        offset: frame.n,
-        epoch: epoch(frame.lineage),
-        event: (*event).to_owned(),
-        args: values,
-        time_ms: frame.time_ms,
-        from: frame.from.to_string(),
-    })
+    write!(items.json, r#"],"time_ms":{}"#, frame.time_ms).ok()?;
+    if !frame.from.is_empty() {
+        write!(items.json, r#","from":{}"#, serde_json::to_string(&*frame.from).ok()?).ok()?;
+    }
+    items.json.push('}');
+    Some(())
 }
 
-/// Points placeholders at the answer's own attachments, or puts the bytes in their place.
-fn place(value: &mut Value, own: &[Bytes], attachments: &mut Vec<Bytes>, inline: bool) {
-    match value {
-        Value::Object(map) if map.get("_placeholder") == Some(&Value::Bool(true)) => {
-            let num = map.get("num").and_then(Value::as_u64).and_then(|num| usize::try_from(num).ok());
-            let Some(bytes) = num.and_then(|num| own.get(num)) else { return };
-            *value = if inline {
-                attachments.push(bytes.clone());
-                json!({"_placeholder": true, "num": attachments.len() - 1})
-            } else {
-                json!({"$base64": STANDARD.encode(bytes)})
-            };
+/// Points placeholders at the answer's attachments, or puts the bytes in their place. A publish names each attachment
+/// once (`placeholder::names_each_once`), so an answer never holds one twice.
+fn put_binary(items: &mut Items, arg: &str, own: &[Bytes], inline: bool) {
+    let Items { json, attachments } = items;
+    placeholder::replace(arg, json, |num, json| {
+        let bytes = own.get(num).map_or(&[][..], |bytes| bytes);
+        if inline {
+            // Writing to a string cannot fail.
+            let _ = write!(json, r#"{{"_placeholder":true,"num":{}}}"#, attachments.len());
+            attachments.push(own.get(num).cloned().unwrap_or_default());
+        } else {
+            let _ = write!(json, r#"{{"$base64":"{}"}}"#, STANDARD.encode(bytes));
         }
-        Value::Object(map) => map.values_mut().for_each(|value| place(value, own, attachments, inline)),
-        Value::Array(values) => values.iter_mut().for_each(|value| place(value, own, attachments, inline)),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-    }
+    });
 }
 
 /// A lineage as clients see it.
@@ -155,9 +164,9 @@ pub(crate) fn messages(payload: &Bytes) -> impl Iterator<Item = Message> {
     frame::messages(payload).map_while(Result::ok)
 }
 
-/// An answer's array with its one object.
-pub(crate) fn answer(body: &Value, attachments: Vec<Bytes>) -> Args {
-    Args { json: ByteString::from(Value::Array(vec![body.clone()]).to_string()), attachments }
+/// An answer's array around its one object.
+pub(crate) fn answer(object: &str, attachments: Vec<Bytes>) -> Args {
+    Args { json: ByteString::from(format!("[{object}]")), attachments }
 }
 
 #[cfg(test)]
@@ -200,36 +209,50 @@ mod tests {
         assert_eq!(messages, [Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into())]);
     }
 
+    fn binary(args: &str, attachments: &[&'static [u8]], n: u64) -> Frame {
+        let args = [raw(args)];
+        let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
+        let attachments: Vec<Bytes> = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
+        frame_of("/", n, payload("/", "b", &args, &attachments))
+    }
+
+    const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
+
     #[test]
-    fn an_item_shows_the_event_and_arguments_again() {
-        let args = [raw("[1,2]")];
+    fn an_item_shows_the_text_of_the_event_and_arguments_again() {
+        let text = r#"{"z":1,"a":123456789012345678901234567890,"cut":"\ud83d","big":1e999}"#;
+        let args = [raw(text), raw("[1, 2]")];
         let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
         let frame = frame_of("/[odd", 3, payload("/[odd", "e", &args, &[]));
-        let (items, attachments) = items([&frame].into_iter());
-        assert_eq!(items, json!([{"offset": 3, "epoch": epoch(1), "event": "e", "args": [[1, 2]], "time_ms": 7}]));
-        assert!(attachments.is_empty());
+        let items = items([&frame].into_iter());
+        let epoch = epoch(1);
+        let expected = format!(r#"[{{"offset":3,"epoch":"{epoch}","event":"e","args":[{text},[1, 2]],"time_ms":7}}]"#);
+        assert_eq!(items, Items { json: expected, attachments: vec![] });
     }
 
     #[test]
     fn binary_items_share_one_list_of_attachments() {
-        let placeholder = [raw(r#"{"deep":{"_placeholder":true,"num":0}}"#)];
-        let args: Vec<&RawValue> = placeholder.iter().map(AsRef::as_ref).collect();
-        let frames: Vec<Frame> =
-            (1..=2).map(|n| frame_of("/", n, payload("/", "b", &args, &[Bytes::from(n.to_string())]))).collect();
-        let (items, attachments) = items(frames.iter());
-        assert_eq!(items[1]["args"], json!([{"deep": {"_placeholder": true, "num": 1}}]));
-        assert_eq!(attachments, [Bytes::from_static(b"1"), Bytes::from_static(b"2")]);
+        let deep = format!(r#"{{"deep":{PLACEHOLDER}}}"#);
+        let frames = [binary(&deep, &[b"1"], 1), binary(&deep, &[b"2"], 2)];
+        let items = items(frames.iter());
+        assert!(items.json.contains(r#""args":[{"deep":{"_placeholder":true,"num":1}}]"#), "{}", items.json);
+        assert_eq!(items.attachments, [Bytes::from_static(b"1"), Bytes::from_static(b"2")]);
     }
 
     #[test]
     fn too_many_attachments_become_base64() {
-        let placeholder = [raw(r#"{"_placeholder":true,"num":0}"#)];
-        let args: Vec<&RawValue> = placeholder.iter().map(AsRef::as_ref).collect();
-        let frames: Vec<Frame> =
-            (1..=11).map(|n| frame_of("/", n, payload("/", "b", &args, &[Bytes::from_static(b"hi")]))).collect();
-        let (items, attachments) = items(frames.iter());
-        assert!(attachments.is_empty());
-        assert_eq!(items[10]["args"], json!([{"$base64": "aGk="}]));
+        let frames: Vec<Frame> = (1..=11).map(|n| binary(PLACEHOLDER, &[b"hi"], n)).collect();
+        let items = items(frames.iter());
+        assert!(items.attachments.is_empty());
+        assert_eq!(items.json.matches(r#"{"$base64":"aGk="}"#).count(), 11);
+    }
+
+    #[test]
+    fn a_placeholder_that_somebody_typed_points_at_nobodys_bytes() {
+        let frames = [binary(r#"{"_placeholder":true,"num":99}"#, &[], 1), binary(PLACEHOLDER, &[b"hi"], 2)];
+        let items = items(frames.iter());
+        assert!(items.attachments.is_empty(), "the answer would be a binary packet, and its 99 an error");
+        assert!(items.json.contains(r#""args":[{"_placeholder":true,"num":99}]"#), "{}", items.json);
     }
 
     #[test]

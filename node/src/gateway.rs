@@ -25,7 +25,7 @@ use mesh::{
     slot::{Answer, Ask, Publish, Resume, Slots, Want},
     wire::message::Refusal,
 };
-use persistence::{Record, Status};
+use persistence::Record;
 use protocol::sid::Sid;
 use slab::Slab;
 use tokio::{net::TcpStream, sync::oneshot};
@@ -50,11 +50,18 @@ mod sessions;
 mod sockets;
 mod turn;
 
+/// The socket that asked something; another one may have its place when the answer comes.
+#[derive(Clone, Debug)]
+struct Asker {
+    key: ConnKey,
+    namespace: ByteString,
+    socket: ByteString,
+}
+
 /// A question of this shard that a slot has not answered.
 #[derive(Debug)]
 struct Pending {
-    key: ConnKey,
-    namespace: ByteString,
+    asker: Asker,
     ack: Option<u64>,
     question: Question,
 }
@@ -63,16 +70,40 @@ struct Pending {
 #[derive(Clone, Copy, Debug)]
 enum Question {
     Publish,
-    Join {
-        room: RoomId,
-        /// History was asked for.
-        history: bool,
-        /// History comes as events instead of in the answer.
-        replay: bool,
-        /// The socket left, or went, before the answer.
-        cancelled: bool,
-    },
+    Join(JoinQuestion),
     History,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct JoinQuestion {
+    room: RoomId,
+    /// History was asked for.
+    history: bool,
+    /// History comes as events instead of in the answer.
+    replay: bool,
+    /// The socket left, or went, before the answer.
+    cancelled: bool,
+}
+
+/// What the open questions of one connection may weigh; beyond it the next is refused as `rate_limited`.
+const OPEN_MAX: usize = 4_096;
+/// What a question weighs that is answered with history: 32 of them may be open.
+const HISTORY_WEIGHT: usize = 128;
+
+impl Question {
+    fn weight(self) -> usize {
+        match self {
+            Question::Publish => 1,
+            Question::Join(JoinQuestion { history, .. }) => {
+                if history {
+                    HISTORY_WEIGHT
+                } else {
+                    1
+                }
+            }
+            Question::History => HISTORY_WEIGHT,
+        }
+    }
 }
 
 /// How a socket enters a room.
@@ -108,6 +139,8 @@ pub(crate) struct Gateway {
     rooms: Rooms,
     slots: Slots,
     pending: Slab<Pending>,
+    /// What the open questions of each connection weigh.
+    open: HashMap<ConnKey, usize>,
     timers: BinaryHeap<Reverse<(Instant, ConnKey)>>,
     dirty: Vec<ConnKey>,
     broken: Vec<(ConnKey, protocol::engine::session::CloseReason)>,
@@ -119,6 +152,8 @@ pub(crate) struct Gateway {
     tasks: Vec<Task>,
     draining: Option<drain::Drain>,
     tally: Tally,
+    /// When the last turn was.
+    turned: Instant,
     counted: turn::Counted,
 }
 
@@ -136,6 +171,7 @@ impl Gateway {
             rooms,
             slots,
             pending: Slab::new(),
+            open: HashMap::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
             broken: Vec::new(),
@@ -146,6 +182,7 @@ impl Gateway {
             tasks: Vec::new(),
             draining: None,
             tally: Tally::default(),
+            turned: clock::now(),
             counted: turn::Counted::default(),
         }
     }
@@ -174,6 +211,7 @@ impl Gateway {
         let Some(socket) = self.connections.get_mut(key).and_then(|connection| connection.socket_mut(namespace)) else {
             return;
         };
+        let asker = Asker { key, namespace: namespace.clone(), socket: socket.id.clone() };
         let id = self.rooms.find_or_create(room);
         // `join` files the question under the next free token.
         socket.joining.push((id, self.pending.vacant_key() as u64));
@@ -181,8 +219,8 @@ impl Gateway {
             room.joining += 1;
         }
         let Entry { ack, want, replay } = how;
-        let question = Question::Join { room: id, history: want != Want::Nothing, replay, cancelled: false };
-        let pending = Pending { key, namespace: namespace.clone(), ack, question };
+        let question = JoinQuestion { room: id, history: want != Want::Nothing, replay, cancelled: false };
+        let pending = Pending { asker, ack, question: Question::Join(question) };
         self.join(pending, room, want, now, clock::wall_ms());
     }
 
@@ -223,21 +261,34 @@ impl Gateway {
         if self.draining.is_some() {
             return Some(Refusal::Draining);
         }
-        if self.context.store.status() != Status::Ok {
-            return Some(Refusal::StorageFull);
-        }
-        let full = shard != self.shard && self.context.shards[usize::from(shard)].is_full();
+        let full = self.context.shards[usize::from(shard)].is_full();
         full.then_some(Refusal::Overloaded { retry_ms: 1_000 })
     }
 
+    /// Whether a connection may ask one more question of this weight.
+    fn may_ask(&self, key: ConnKey, question: Question) -> bool {
+        self.open.get(&key).copied().unwrap_or(0) + question.weight() <= OPEN_MAX
+    }
+
     fn ask(&mut self, pending: Pending) -> Ask {
+        *self.open.entry(pending.asker.key).or_default() += pending.question.weight();
         Ask { shard: self.shard, token: self.pending.insert(pending) as u64 }
+    }
+
+    /// A question was answered.
+    fn close_question(&mut self, key: ConnKey, question: Question) {
+        if let Some(open) = self.open.get_mut(&key) {
+            *open = open.saturating_sub(question.weight());
+            if *open == 0 {
+                self.open.remove(&key);
+            }
+        }
     }
 
     /// Answers without asking anybody.
     fn answer_now(&mut self, pending: Pending, answer: Answer) {
-        let token = self.pending.insert(pending) as u64;
-        self.handle_answer(token, answer);
+        let ask = self.ask(pending);
+        self.handle_answer(ask.token, answer);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Queues between threads: batches of messages, counted in bytes, one wake-up per batch.
 //!
-//! Invariants: a sender never blocks; order of one sender is kept; the bytes that wait are known (`bytes`).
+//! Invariants: a sender never blocks; order of one sender is kept; `bytes` is what waits, since both change under one lock.
 //!
 //! Full-policy: the bound is applied where work enters the node, not between its threads. Frames and answers that follow
 //! from admitted work are always taken, since refusing one would break the order of a room; whoever admits new work
@@ -70,8 +70,9 @@ impl<T: Weigh> Sender<T> {
                 added += message.weight();
                 queue.push_back(message);
             }
+            // Inside the lock: `take` must not subtract what was not added yet.
+            self.0.bytes.fetch_add(added, Ordering::Relaxed);
         }
-        self.0.bytes.fetch_add(added, Ordering::Relaxed);
         self.0.filled.notify_one();
     }
 
@@ -111,9 +112,11 @@ impl<T: Weigh> Receiver<T> {
 
     /// Takes what waits now.
     pub(crate) fn take(&mut self) -> VecDeque<T> {
-        let batch = std::mem::take(&mut *self.0.queue.lock().unwrap_or_else(PoisonError::into_inner));
-        let bytes: usize = batch.iter().map(Weigh::weight).sum();
-        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let batch = {
+            let mut queue = self.0.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.bytes.store(0, Ordering::Relaxed);
+            std::mem::take(&mut *queue)
+        };
         self.0.emptied.notify_waiters();
         batch
     }

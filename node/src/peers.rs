@@ -1,7 +1,7 @@
 //! What the mesh tells this node, sorted to the shards whose slots it is about.
 //!
 //! Invariants: runs on the mesh thread and never waits; a slot's frames reach its shard in the order of their lane; a lane
-//! is read no further while its shards are behind (`ready`), which slows the sending peer and nobody else.
+//! is read no further while a shard of this node is behind (`ready`): any of its slots may be meant by the next frame.
 
 use std::sync::Arc;
 

@@ -29,7 +29,7 @@ use crate::{
     assets::{Assets, Options},
     clock,
     config::{Config, Log, LogFormat, StoreKind, read_key_file},
-    context::{Context, decoder_limits, session_config},
+    context::{Context, STORE_QUEUE_BYTES, decoder_limits, session_config},
     handler::Handler,
     mailbox::{self, mailbox},
     message::Message,
@@ -41,8 +41,6 @@ use crate::{
 pub(super) const SIGXFSZ: i32 = 25;
 /// Connections the kernel may hold before a shard accepts them.
 const BACKLOG: i32 = 4_096;
-/// Bytes of history that may wait for the disk.
-const STORE_QUEUE_BYTES: usize = 8 * 1024 * 1024;
 
 /// A node whose listeners are bound and whose mesh runs.
 pub(super) struct Begun {
@@ -57,16 +55,22 @@ pub(super) struct Node {
     inboxes: Inboxes,
     listeners: Vec<std::net::TcpListener>,
     mesh: Option<JoinHandle<anyhow::Result<()>>>,
-    end: CancellationToken,
+    end: Ends,
     ended: CancellationToken,
+}
+
+/// Ends threads when cancelled: shards first, the mesh when it has said goodbye.
+#[derive(Default)]
+pub(super) struct Ends {
+    pub(super) shards: CancellationToken,
+    pub(super) mesh: CancellationToken,
 }
 
 /// A node that serves clients.
 pub(super) struct Serving {
     pub(super) shards: Vec<JoinHandle<std::io::Result<Kept>>>,
     pub(super) mesh: Option<JoinHandle<anyhow::Result<()>>>,
-    /// Ends all threads.
-    pub(super) end: CancellationToken,
+    pub(super) end: Ends,
     /// Cancelled when a thread ended, asked or not.
     pub(super) ended: CancellationToken,
 }
@@ -93,9 +97,9 @@ pub(super) async fn begin(config: Config, handler: Arc<dyn Handler>) -> anyhow::
         .await
         .with_context(|| format!("cannot listen on {} for the admin port", config.server.admin_listen))?;
     let key = cluster_key(&config)?;
-    let (end, ended) = (CancellationToken::new(), CancellationToken::new());
+    let (end, ended) = (Ends::default(), CancellationToken::new());
     let bound = match &key {
-        Some(key) => Some(mesh_thread::bind(&config, key, opened.generation, &end, &ended)?),
+        Some(key) => Some(mesh_thread::bind(&config, key, opened.generation, &end.mesh, &ended)?),
         None => None,
     };
     let mesh = bound.as_ref().map(|(mesh, _)| mesh.clone());
@@ -113,7 +117,7 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
         // `server.shards` is at most 64.
         let number = u8::try_from(number).unwrap_or(u8::MAX);
         let slots = Slots::new(slots_config(&context, &opened, number)?);
-        let start = run::Start { number, context: context.clone(), slots, inbox, listener, end: end.clone() };
+        let start = run::Start { number, context: context.clone(), slots, inbox, listener, end: end.shards.clone() };
         let ended = ended.clone().drop_guard();
         shards.push(thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             let _ended = ended;
@@ -264,7 +268,9 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         shards,
         limits,
         seed: u64::from_ne_bytes(seed),
+        started_ms: clock::wall_ms(),
         resume,
+        started_ms: clock::wall_ms(),
         heads: opened.heads.iter().filter(|(slot, _)| mine(slot)).map(|(slot, head)| (*slot, *head)).collect(),
     })
 }

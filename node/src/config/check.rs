@@ -84,15 +84,16 @@ impl Checker<'_> {
     fn amounts(&mut self) {
         const KIB: u64 = 1 << 10;
         const GIB: u64 = 1 << 30;
+        // A message travels between nodes in one frame of at most 2 MiB, names included, and names are keys of the store.
         let (limits, store) = (&self.config.limits, &self.config.store);
         self.within("server.shards", &self.config.server.shards, &1, &64);
-        self.within("socketio.max_payload", &self.config.socketio.max_payload, &Size(KIB), &Size(100_000_000));
+        self.within("socketio.max_payload", &self.config.socketio.max_payload, &Size(KIB), &Size(1536 * KIB));
         self.within("store.max_bytes", &store.max_bytes, &Size(1 << 20), &Size(1024 * GIB));
         self.within("store.history.size", &store.history.size, &0, &100_000);
         self.within("limits.connections", &limits.connections, &1, &1_000_000);
         self.within("limits.rooms_per_socket", &limits.rooms_per_socket, &1, &100_000);
         self.within("limits.namespaces", &limits.namespaces, &1, &1_000);
-        self.within("limits.name_bytes", &limits.name_bytes, &1, &4_096);
+        self.within("limits.name_bytes", &limits.name_bytes, &1, &1_024);
         self.within("limits.queue_bytes", &limits.queue_bytes, &Size(16 * KIB), &Size(GIB));
         self.within("limits.header_bytes", &limits.header_bytes, &Size(8 * KIB), &Size(256 * KIB));
     }

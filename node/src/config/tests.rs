@@ -133,7 +133,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("[server]\nshards = 65", r#"error[C013]: "server.shards" must lie between 1 and 64, found 65 at s.toml:2:1"#),
     (
         "[socketio]\nmax_payload = \"1GiB\"",
-        r#"error[C013]: "socketio.max_payload" must lie between "1KiB" and "100MB", found "1GiB" at s.toml:2:1"#,
+        r#"error[C013]: "socketio.max_payload" must lie between "1KiB" and "1536KiB", found "1GiB" at s.toml:2:1"#,
     ),
     (
         "[server]\nlisten = \"0.0.0.0:3000\"",

@@ -1,22 +1,21 @@
 //! What slots answer, turned into acks, memberships and notices.
 //!
 //! Invariants: a join makes its member exactly here, between the frames before its answer (history) and those after it
-//! (live); a socket that left or went meanwhile does not become a member.
+//! (live); a socket that left meanwhile is answered and does not become a member; an answer reaches the socket that asked
+//! or nobody, even if another socket of its connection has its namespace now.
 
-use std::sync::Arc;
+use std::{fmt::Write as _, sync::Arc};
 
-use bytestring::ByteString;
 use mesh::{
     room::RoomKey,
     slot::{Answer, History, Stamp},
     wire::message::{Frame, Refusal},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::{Gateway, Pending, Question};
+use super::{Asker, Gateway, JoinQuestion, Pending, Question};
 use crate::{
     clock, envelope,
-    key::ConnKey,
     metrics::RejectReason,
     room::{Room, RoomId},
 };
@@ -27,113 +26,128 @@ impl Gateway {
         let Some(pending) = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token)) else {
             return;
         };
-        let Pending { key, namespace, ack, question } = pending;
+        let Pending { asker, ack, question } = pending;
+        self.close_question(asker.key, question);
         match (question, answer) {
-            (Question::Publish, Answer::Published(Ok(stamp))) => {
-                self.acknowledge(key, &namespace, ack, &published(stamp), Vec::new());
-            }
-            (Question::History, Answer::History(Ok(history))) => self.send_history(key, &namespace, ack, &history),
-            (Question::Join { room, history, replay, cancelled }, Answer::Joined(result)) => {
-                let asked = Asked { key, namespace, ack, token, history, replay };
-                self.handle_joined(&asked, room, cancelled, result);
+            (Question::Publish, Answer::Published(Ok(stamp))) => self.tell(&asker, ack, &published(stamp)),
+            (Question::History, Answer::History(Ok(history))) => self.send_history(&asker, ack, &history),
+            (Question::Join(question), Answer::Joined(result)) => {
+                self.handle_joined(&asker, ack, token, question, result);
             }
             (Question::Publish | Question::History, Answer::Published(Err(why)) | Answer::History(Err(why))) => {
-                self.refuse(key, &namespace, ack, why);
+                self.refuse(&asker, ack, why);
             }
             // A slot answers what was asked; anything else is a bug that must not look like success.
-            (Question::Publish | Question::History | Question::Join { .. }, _) => {
-                self.refuse(key, &namespace, ack, Refusal::Internal);
+            (Question::Publish | Question::History | Question::Join(_), _) => {
+                self.refuse(&asker, ack, Refusal::Internal);
             }
         }
     }
 
-    fn handle_joined(&mut self, asked: &Asked, id: RoomId, cancelled: bool, result: Result<History, Refusal>) {
-        let now = clock::now();
+    fn handle_joined(
+        &mut self,
+        asker: &Asker,
+        ack: Option<u64>,
+        token: u64,
+        question: JoinQuestion,
+        result: Result<History, Refusal>,
+    ) {
+        let id = question.room;
         // What came before the answer is the old members' alone.
         self.deliver_room(id);
         if let Some(room) = self.rooms.get_mut(id) {
             room.joining = room.joining.saturating_sub(1);
         }
-        if let Some(socket) = self.connections.get_mut(asked.key).and_then(|c| c.socket_mut(&asked.namespace)) {
-            socket.joining.retain(|(_, token)| *token != asked.token);
+        let socket = self.connections.get_mut(asker.key).and_then(|c| c.socket_mut(&asker.namespace));
+        if let Some(socket) = socket.filter(|socket| socket.id == asker.socket) {
+            socket.joining.retain(|(_, asked)| *asked != token);
         }
         match result {
-            Err(_) if cancelled => {}
             // Nobody asked for this one, so nobody would ask again: the owner could not be reached within its patience.
             Err(_) if self.rooms.get(id).is_some_and(Room::is_namespace) => {
-                self.enter_namespace(asked.key, &asked.namespace, now);
+                if !question.cancelled {
+                    self.enter_namespace(asker.key, &asker.namespace, clock::now());
+                }
             }
-            Err(why) => self.refuse(asked.key, &asked.namespace, asked.ack, why),
-            Ok(_) if cancelled => {}
-            Ok(history) => self.add_member(asked, id, &history),
+            Err(why) => self.refuse(asker, ack, why),
+            Ok(history) => {
+                if !question.cancelled {
+                    self.add_member(asker, id);
+                }
+                self.send_joined(asker, ack, question, &history);
+            }
         }
-        self.leave_if_empty(id, now);
+        self.leave_if_empty(id, clock::now());
     }
 
-    fn add_member(&mut self, asked: &Asked, id: RoomId, history: &History) {
-        let Some(socket) = self.connections.get_mut(asked.key).and_then(|c| c.socket_mut(&asked.namespace)) else {
-            return;
-        };
+    fn add_member(&mut self, asker: &Asker, id: RoomId) {
+        let socket = self.connections.get_mut(asker.key).and_then(|c| c.socket_mut(&asker.namespace));
+        let Some(socket) = socket.filter(|socket| socket.id == asker.socket) else { return };
+        let Some(room) = self.rooms.get_mut(id) else { return };
         if !socket.rooms.contains(&id) {
             socket.rooms.push(id);
         }
-        let Some(room) = self.rooms.get_mut(id) else { return };
-        if room.members.insert(asked.key) && !room.is_namespace() {
+        if room.members.insert(asker.key) && !room.is_namespace() {
             self.tally.memberships += 1;
         }
-        if asked.ack.is_none() && history.frames.is_empty() {
+    }
+
+    fn send_joined(&mut self, asker: &Asker, ack: Option<u64>, question: JoinQuestion, history: &History) {
+        let Some(room) = self.rooms.get(question.room) else { return };
+        if !self.is_there(asker) || (ack.is_none() && !question.replay) {
             return;
         }
-        let mut body = json!({
-            "ok": true,
-            "room": room.key.room(),
-            "epoch": envelope::epoch(history.lineage),
-            "offset": history.head,
-        });
+        // A string always serialises.
+        let name = serde_json::to_string(room.key.room()).unwrap_or_default();
+        let (epoch, offset) = (envelope::epoch(history.lineage), history.head);
+        let mut body = format!(r#"{{"ok":true,"room":{name},"epoch":"{epoch}","offset":{offset}"#);
+        // Writing to a string cannot fail.
         if let Some(recovered) = history.recovered {
-            body["recovered"] = Value::Bool(recovered);
+            let _ = write!(body, r#","recovered":{recovered}"#);
         }
-        if asked.replay {
-            body["replayed"] = history.frames.len().into();
-            self.acknowledge(asked.key, &asked.namespace, asked.ack, &body, Vec::new());
-            return self.replay(asked.key, &history.frames);
+        if question.replay {
+            let frames: &[Arc<Frame>] = if question.cancelled { &[] } else { &history.frames };
+            let _ = write!(body, r#","replayed":{}}}"#, frames.len());
+            self.tell(asker, ack, &body);
+            return self.replay(asker, frames);
         }
-        let (items, attachments) = envelope::items(history.frames.iter().map(AsRef::as_ref));
-        if asked.history {
-            body["history"] = items;
+        let mut attachments = Vec::new();
+        if question.history {
+            let items = envelope::items(history.frames.iter().map(AsRef::as_ref));
+            let _ = write!(body, r#","history":{}"#, items.json);
+            attachments = items.attachments;
         }
-        self.acknowledge(asked.key, &asked.namespace, asked.ack, &body, attachments);
+        body.push('}');
+        self.acknowledge(asker.key, &asker.namespace, ack, &body, attachments);
     }
 
     /// Sends old events as the events they were.
-    fn replay(&mut self, key: ConnKey, frames: &[Arc<Frame>]) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
+    fn replay(&mut self, asker: &Asker, frames: &[Arc<Frame>]) {
+        let Some(connection) = self.connections.get_mut(asker.key) else { return };
         for frame in frames {
             for message in envelope::messages(&frame.payload) {
                 connection.send(message);
             }
         }
         self.tally.deliveries += frames.len() as u64;
-        self.touch(key);
+        self.touch(asker.key);
     }
 
-    fn send_history(&mut self, key: ConnKey, namespace: &ByteString, ack: Option<u64>, history: &History) {
-        let (items, attachments) = envelope::items(history.frames.iter().map(AsRef::as_ref));
-        let mut body = json!({
-            "ok": true,
-            "epoch": envelope::epoch(history.lineage),
-            "offset": history.head,
-            "items": items,
-            "complete": history.complete,
-        });
-        if history.gap {
-            body["gap"] = Value::Bool(true);
+    fn send_history(&mut self, asker: &Asker, ack: Option<u64>, history: &History) {
+        if ack.is_none() || !self.is_there(asker) {
+            return;
         }
-        self.acknowledge(key, namespace, ack, &body, attachments);
+        let items = envelope::items(history.frames.iter().map(AsRef::as_ref));
+        let (epoch, offset, complete) = (envelope::epoch(history.lineage), history.head, history.complete);
+        let gap = if history.gap { r#","gap":true"# } else { "" };
+        let json = items.json;
+        let body =
+            format!(r#"{{"ok":true,"epoch":"{epoch}","offset":{offset},"items":{json},"complete":{complete}{gap}}}"#);
+        self.acknowledge(asker.key, &asker.namespace, ack, &body, items.attachments);
     }
 
-    /// Tells an event's sender why it had no effect.
-    fn refuse(&mut self, key: ConnKey, namespace: &ByteString, ack: Option<u64>, why: Refusal) {
+    /// Tells an event's sender why it had no effect, or that its effect is unknown.
+    fn refuse(&mut self, asker: &Asker, ack: Option<u64>, why: Refusal) {
         let (code, message, reason) = match why {
             Refusal::Overloaded { .. } => ("overloaded", "the room cannot take this now", RejectReason::Overloaded),
             Refusal::StorageFull => ("storage_full", "history cannot be kept now", RejectReason::StorageFull),
@@ -145,7 +159,19 @@ impl Gateway {
         if let Refusal::Overloaded { retry_ms } = why {
             body["retry_ms"] = retry_ms.into();
         }
-        self.acknowledge(key, namespace, ack, &body, Vec::new());
+        self.tell(asker, ack, &body.to_string());
+    }
+
+    /// Answers whoever asked, if it is still there.
+    fn tell(&mut self, asker: &Asker, ack: Option<u64>, object: &str) {
+        if self.is_there(asker) {
+            self.acknowledge(asker.key, &asker.namespace, ack, object, Vec::new());
+        }
+    }
+
+    fn is_there(&self, asker: &Asker) -> bool {
+        let socket = self.connections.get(asker.key).and_then(|connection| connection.socket(&asker.namespace));
+        socket.is_some_and(|socket| socket.id == asker.socket)
     }
 
     /// A frame for the members on this shard.
@@ -166,19 +192,9 @@ impl Gateway {
     }
 }
 
-/// Who joins, and how the answer is to look.
-struct Asked {
-    key: ConnKey,
-    namespace: ByteString,
-    ack: Option<u64>,
-    token: u64,
-    history: bool,
-    replay: bool,
-}
-
-fn published(stamp: Stamp) -> Value {
+fn published(stamp: Stamp) -> String {
     match stamp.n {
-        0 => json!({"ok": true}),
-        offset => json!({"ok": true, "epoch": envelope::epoch(stamp.lineage), "offset": offset}),
+        0 => r#"{"ok":true}"#.to_owned(),
+        offset => format!(r#"{{"ok":true,"epoch":"{}","offset":{offset}}}"#, envelope::epoch(stamp.lineage)),
     }
 }

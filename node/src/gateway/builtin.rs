@@ -18,7 +18,7 @@ use protocol::{
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{json, value::RawValue};
 
-use super::{EVERYONE, Entry, Gateway, Pending, Question};
+use super::{Asker, EVERYONE, Entry, Gateway, Pending, Question};
 use crate::{clock, envelope, key::ConnKey, metrics::RejectReason};
 
 /// Longest publisher's id in bytes (`interface.md` 1.1).
@@ -58,6 +58,10 @@ struct Refused {
 
 fn bad(message: impl Into<String>) -> Refused {
     Refused { code: "bad_request", message: message.into() }
+}
+
+fn busy() -> Refused {
+    Refused { code: "rate_limited", message: "too many unanswered events on this connection".into() }
 }
 
 #[derive(Deserialize)]
@@ -131,6 +135,7 @@ impl Gateway {
         if let Err(Refused { code, message }) = result {
             self.tally.rejected.push(match code {
                 "limit_reached" => RejectReason::Rooms,
+                "rate_limited" => RejectReason::Overloaded,
                 _ => RejectReason::BadRequest,
             });
             self.nack(key, namespace, ack, code, &message);
@@ -161,7 +166,11 @@ impl Gateway {
         if !member && socket.rooms.len() + socket.joining.len() > limit {
             return Err(Refused { code: "limit_reached", message: format!("a socket may be in {limit} rooms") });
         }
-        let how = Entry { ack, want, replay: replay == Some(Replay::Events) };
+        let replay = replay == Some(Replay::Events);
+        if want != Want::Nothing && !self.may_ask(key, Question::History) {
+            return Err(busy());
+        }
+        let how = Entry { ack, want, replay };
         self.enter(key, namespace, &room, how, now);
         Ok(())
     }
@@ -189,7 +198,7 @@ impl Gateway {
                 self.remove_member(id, key, now);
             }
         }
-        self.acknowledge(key, namespace, ack, &json!({"ok": true}), Vec::new());
+        self.acknowledge(key, namespace, ack, r#"{"ok":true}"#, Vec::new());
         Ok(())
     }
 
@@ -220,6 +229,10 @@ impl Gateway {
         let own_id =
             self.connections.get(key).and_then(|connection| connection.socket(namespace)).map(|s| s.id.clone());
         let except = if publish.echo { Vec::new() } else { own_id.into_iter().collect() };
+        let texts = publish.args.iter().map(|arg| arg.get());
+        if !args.attachments.is_empty() && !envelope::names_each_once(texts, args.attachments.len()) {
+            return Err(bad("args: every attachment has one placeholder, and stands in args"));
+        }
         let payload = envelope::payload(namespace, &publish.event, &publish.args, &args.attachments);
         self.tally.published_by_clients += 1;
         let publish = Publish {
@@ -230,7 +243,7 @@ impl Gateway {
             except,
             payload,
         };
-        let pending = Pending { key, namespace: namespace.clone(), ack, question: Question::Publish };
+        let pending = self.pending(key, namespace, ack, Question::Publish)?;
         self.publish(pending, publish, now, clock::wall_ms());
         Ok(())
     }
@@ -253,7 +266,7 @@ impl Gateway {
             (Some(_), None) => return Err(bad("since: needs the epoch it belongs to")),
             (None, _) => None,
         };
-        let pending = Pending { key, namespace: namespace.clone(), ack, question: Question::History };
+        let pending = self.pending(key, namespace, ack, Question::History)?;
         self.read_history(
             pending,
             &RoomKey::new(namespace, &room),
@@ -261,6 +274,22 @@ impl Gateway {
             clock::wall_ms(),
         );
         Ok(())
+    }
+
+    /// A question in the name of a socket, unless its connection has too many open.
+    fn pending(
+        &self,
+        key: ConnKey,
+        namespace: &ByteString,
+        ack: Option<u64>,
+        question: Question,
+    ) -> Result<Pending, Refused> {
+        if !self.may_ask(key, question) {
+            return Err(busy());
+        }
+        let socket = self.connections.get(key).and_then(|connection| connection.socket(namespace));
+        let socket = socket.map(|socket| socket.id.clone()).unwrap_or_default();
+        Ok(Pending { asker: Asker { key, namespace: namespace.clone(), socket }, ack, question })
     }
 
     fn check_room(&self, room: &str) -> Result<(), Refused> {
@@ -290,23 +319,24 @@ impl Gateway {
 
     /// Answers an event that asked for it with `{ok: false, code, message}`.
     pub(super) fn nack(&mut self, key: ConnKey, namespace: &ByteString, ack: Option<u64>, code: &str, message: &str) {
-        self.acknowledge(key, namespace, ack, &json!({"ok": false, "code": code, "message": message}), Vec::new());
+        let body = json!({"ok": false, "code": code, "message": message}).to_string();
+        self.acknowledge(key, namespace, ack, &body, Vec::new());
     }
 
-    /// Answers an event that asked for it.
+    /// Answers an event that asked for it with one JSON object.
     pub(super) fn acknowledge(
         &mut self,
         key: ConnKey,
         namespace: &ByteString,
         ack: Option<u64>,
-        body: &serde_json::Value,
+        object: &str,
         attachments: Vec<bytes::Bytes>,
     ) {
         let (Some(id), Some(connection)) = (ack, self.connections.get_mut(key)) else { return };
         if connection.socket(namespace).is_none() {
             return;
         }
-        let args = envelope::answer(body, attachments);
+        let args = envelope::answer(object, attachments);
         connection.send_packet(Packet::Ack { nsp: namespace.clone(), id, args }.encode());
         self.touch(key);
     }

@@ -3,12 +3,16 @@
 //! Invariants (`operators.md` 1.2): transports are closed, never a Socket.IO DISCONNECT sent (stock clients would not come
 //! back); the pace never exceeds `per_second`; a drain ends when the last connection is gone.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashSet,
+    time::{Duration, Instant},
+};
 
 use protocol::engine::session::CloseReason;
 use tokio::sync::oneshot;
 
 use super::{Gateway, reply};
+use crate::key::ConnKey;
 
 /// How often a share of the connections is closed.
 const STEP: Duration = Duration::from_millis(100);
@@ -18,12 +22,14 @@ const STEP: Duration = Duration::from_millis(100);
 pub(super) struct Drain {
     per_second: usize,
     next: Instant,
+    /// Told to close; a polling session lives on until its client fetches that, or for half a minute.
+    told: HashSet<ConnKey>,
     done: Option<oneshot::Sender<()>>,
 }
 
 impl Drain {
     pub(super) fn new(per_second: usize, done: oneshot::Sender<()>, now: Instant) -> Drain {
-        Drain { per_second: per_second.max(10), next: now, done: Some(done) }
+        Drain { per_second: per_second.max(10), next: now, told: HashSet::new(), done: Some(done) }
     }
 }
 
@@ -53,7 +59,9 @@ impl Gateway {
             }
             return;
         }
-        for key in keys.into_iter().take(share) {
+        let share: Vec<ConnKey> = keys.into_iter().filter(|key| !drain.told.contains(key)).take(share).collect();
+        drain.told.extend(&share);
+        for key in share {
             self.close(key, CloseReason::Draining, now);
         }
     }

@@ -171,8 +171,8 @@ impl Gateway {
     /// The answer to this join must not make a member any more.
     pub(super) fn cancel_join(&mut self, token: u64) {
         let pending = usize::try_from(token).ok().and_then(|token| self.pending.get_mut(token));
-        if let Some(Question::Join { cancelled, .. }) = pending.map(|pending| &mut pending.question) {
-            *cancelled = true;
+        if let Some(Question::Join(join)) = pending.map(|pending| &mut pending.question) {
+            join.cancelled = true;
         }
     }
 

@@ -15,13 +15,15 @@ use mesh::{
     slot::{Found, Output},
     wire::message::Frame,
 };
-use persistence::{Query, Record};
+use persistence::{Query, Record, Status};
 
 use super::{Gateway, Task};
-use crate::{clock, message::Message, metrics::DropReason};
+use crate::{clock, context::STORE_QUEUE_BYTES, message::Message, metrics::DropReason};
 
 /// Bytes of history one answer may hold. As JSON it stays below what a polling session may have waiting (4 MiB).
 pub(super) const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// Bytes given to the store at once.
+const APPEND_BYTES: usize = 1024 * 1024;
 /// How often sizes that are costly to count are counted.
 const COUNT: Duration = Duration::from_secs(1);
 /// Rounds of one turn: what a round causes is done in the next, and the rest in the next turn.
@@ -38,6 +40,9 @@ pub(super) struct Counted {
 impl Gateway {
     /// Ends a turn; what it returns has to be started.
     pub(crate) fn turn(&mut self, now: Instant) -> Vec<Task> {
+        self.turned = now;
+        let takes_more = self.storage_takes_more();
+        self.slots.set_storage(takes_more);
         if self.slots.poll_timeout().is_none_or(|at| at <= now) {
             self.slots.handle_timeout(now, clock::wall_ms());
         }
@@ -47,7 +52,7 @@ impl Gateway {
             self.perform_outputs();
             self.deliver_rooms();
             self.flush_connections(now);
-            if self.dirty.is_empty() && !self.slots.has_output() {
+            if !self.is_unfinished() {
                 break;
             }
         }
@@ -72,18 +77,26 @@ impl Gateway {
     /// When the next turn has to happen even if nothing arrives.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
-        [timer, self.slots.poll_timeout(), self.drain_timeout()].into_iter().flatten().min()
+        let unfinished = self.is_unfinished().then_some(self.turned);
+        [timer, self.slots.poll_timeout(), self.drain_timeout(), unfinished].into_iter().flatten().min()
+    }
+
+    /// Whether the last turn left something for the next.
+    fn is_unfinished(&self) -> bool {
+        !self.dirty.is_empty() || !self.broken.is_empty() || self.slots.has_output()
     }
 
     fn perform_outputs(&mut self) {
         while let Some(output) = self.slots.poll_output() {
             match output {
                 Output::Deliver { shard, frame } if shard == self.shard => self.handle_deliver(&frame),
-                Output::Deliver { shard, frame } => self.tell(shard, Message::Deliver { frame }),
+                Output::Deliver { shard, frame } => self.tell_shard(shard, Message::Deliver { frame }),
                 Output::Gap { shard, room, stamp } if shard == self.shard => self.handle_gap(&room, stamp),
-                Output::Gap { shard, room, stamp } => self.tell(shard, Message::Gap { room, stamp }),
+                Output::Gap { shard, room, stamp } => self.tell_shard(shard, Message::Gap { room, stamp }),
                 Output::Answer { ask, answer } if ask.shard == self.shard => self.handle_answer(ask.token, answer),
-                Output::Answer { ask, answer } => self.tell(ask.shard, Message::Answer { token: ask.token, answer }),
+                Output::Answer { ask, answer } => {
+                    self.tell_shard(ask.shard, Message::Answer { token: ask.token, answer })
+                }
                 Output::Send { to, lane, frame } => self.sends.push((to, lane, frame)),
                 Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),
                 Output::Read { read, room, after, upto, count } => self.read(read, &room, after, upto, count),
@@ -97,7 +110,7 @@ impl Gateway {
         }
     }
 
-    fn tell(&mut self, shard: u8, message: Message) {
+    fn tell_shard(&mut self, shard: u8, message: Message) {
         if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard)) {
             outgoing.push(message);
         }
@@ -131,13 +144,22 @@ impl Gateway {
         if self.appends.is_empty() {
             return;
         }
-        let records = std::mem::take(&mut self.appends);
-        self.tally.appends += records.len() as u64;
-        if let Err(error) = self.context.store.append(records) {
-            // New publishes are refused from here on (`Gateway::refusal`); these are live, but not in history.
-            tracing::warn!(%error, "history was not kept");
-            self.tally.dropped.push(DropReason::Store);
+        self.tally.appends += self.appends.len() as u64;
+        for records in in_chunks(std::mem::take(&mut self.appends)) {
+            let lost = records.len();
+            if let Err(error) = self.context.store.append(records) {
+                // Publishes are refused long before the queue is full (`storage_takes_more`): this is a disk that failed
+                // between two turns, and what is lost was live but is in no history.
+                tracing::error!(%error, lost, "history was not kept");
+                self.tally.dropped.extend(std::iter::repeat_n(DropReason::Store, lost));
+            }
         }
+    }
+
+    /// Whether new messages can be kept: the disk works, and its queue has room for all that may be on its way to it.
+    fn storage_takes_more(&self) -> bool {
+        let store = &self.context.store;
+        store.status() == Status::Ok && store.stats().queue_bytes < STORE_QUEUE_BYTES as u64 / 2
     }
 
     /// Reads history. What was stamped this turn is appended first, so that a read sees it.
@@ -165,6 +187,23 @@ impl Gateway {
             self.slots.handle_read(read, None, clock::wall_ms());
         }
     }
+}
+
+/// Batches the store takes whole or not at all, each far below what its queue holds.
+fn in_chunks(records: Vec<Record>) -> Vec<Vec<Record>> {
+    let mut chunks: Vec<Vec<Record>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for record in records {
+        if bytes >= APPEND_BYTES {
+            chunks.push(Vec::new());
+            bytes = 0;
+        }
+        bytes += record.body.len();
+        if let Some(chunk) = chunks.last_mut() {
+            chunk.push(record);
+        }
+    }
+    chunks
 }
 
 fn record(frame: &Frame, body: bytes::Bytes) -> Record {

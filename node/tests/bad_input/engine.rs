@@ -7,7 +7,7 @@ use crate::{
 };
 
 const MAX_PAYLOAD: usize = 1_000_000;
-const PACKETS_MAX: usize = 64;
+const PACKETS_MAX: usize = 4_096;
 
 pub(crate) fn rows() -> Vec<Row> {
     [bodies(), too_large(), doubled(), upgrades()].concat()
