@@ -268,7 +268,6 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         shards,
         limits,
         seed: u64::from_ne_bytes(seed),
-        started_ms: clock::wall_ms(),
         resume,
         started_ms: clock::wall_ms(),
         heads: opened.heads.iter().filter(|(slot, _)| mine(slot)).map(|(slot, head)| (*slot, *head)).collect(),
