@@ -3,6 +3,7 @@
 //! Invariants: a server lives for one turn and is ended whatever happens; the generator's own report is the only source of
 //! figures.
 
+use super::others::Others;
 use crate::{clock, run};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
@@ -88,6 +89,8 @@ pub(super) struct Turn {
     pub(super) figures: Vec<Option<f64>>,
     /// Whether the generator was too slow itself.
     pub(super) generator_late: bool,
+    /// Cores that everybody else used meanwhile.
+    pub(super) others_cores: f64,
     pub(super) machine: Value,
 }
 
@@ -104,6 +107,7 @@ pub(super) fn turn(peer: &'static Peer, scenario: &'static Scenario) -> Result<T
         std::fs::remove_dir_all(&data)?;
     }
     std::fs::create_dir_all(&folder)?;
+    let others = Others::now()?;
     let port = free_port()?;
     let server = Server::start(peer, port, &data)?;
     let report = folder.join("report.json");
@@ -114,6 +118,8 @@ pub(super) fn turn(peer: &'static Peer, scenario: &'static Scenario) -> Result<T
     load.args(["--server-pid", &server.0.id().to_string(), "--json"]).arg(&report);
     load.args(peer.dialect.iter().flat_map(|dialect| ["--dialect", dialect]));
     let code = load.status().context("cannot start loadtest")?.code();
+    drop(server);
+    let others_cores = others.cores()?;
     if !matches!(code, Some(0 | EXIT_INVALID | EXIT_EXPECTATION)) {
         bail!("loadtest ended with {code:?}");
     }
@@ -125,6 +131,7 @@ pub(super) fn turn(peer: &'static Peer, scenario: &'static Scenario) -> Result<T
         scenario: scenario.name,
         figures: scenario.figures.iter().map(|figure| step.pointer(figure.place).and_then(Value::as_f64)).collect(),
         generator_late: code == Some(EXIT_INVALID),
+        others_cores,
         machine: report["machine"].clone(),
     })
 }

@@ -28,7 +28,8 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
          each turn. Figures are medians, with the smallest and the largest in brackets. `floor-write` is a small program \
          that writes the same ready-made bytes to every member, one write per delivery: what the machine can do with one \
          write per delivery. `starling` stamps an order and keeps history meanwhile, the others do not. **Compare within \
-         this page only:** absolute figures move with the machine. † marks a turn in which the generator itself was late: the server may be better than that.\n"
+         this page only:** absolute figures move with the machine. † marks a turn in which the generator itself was late: the server may be better than that. \
+         The last column is the most that other programs used of the machine during a peer's turns.\n"
     )?;
     for scenario in &SCENARIOS {
         if turns.iter().any(|turn| turn.scenario == scenario.name) {
@@ -40,8 +41,8 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
 
 fn table(page: &mut String, scenario: &Scenario, turns: &[Turn]) -> Result<()> {
     let headings: Vec<&str> = scenario.figures.iter().map(|figure| figure.heading).collect();
-    writeln!(page, "## {}: {}\n\n| peer | {} |", scenario.name, scenario.shows, headings.join(" | "))?;
-    writeln!(page, "|---|{}", "---|".repeat(headings.len()))?;
+    writeln!(page, "## {}: {}\n\n| peer | {} | others' cores |", scenario.name, scenario.shows, headings.join(" | "))?;
+    writeln!(page, "|---|{}", "---|".repeat(headings.len() + 1))?;
     let of = |peer: &str| -> Vec<&Turn> {
         turns.iter().filter(|turn| turn.scenario == scenario.name && turn.peer == peer).collect()
     };
@@ -51,7 +52,8 @@ fn table(page: &mut String, scenario: &Scenario, turns: &[Turn]) -> Result<()> {
             Some([low, median, high]) => format!("{} ({}–{}){late}", short(median), short(low), short(high)),
             None => "–".to_owned(),
         });
-        writeln!(page, "| {peer} | {} |", cells.collect::<Vec<_>>().join(" | "))?;
+        let others = of(peer).iter().map(|turn| turn.others_cores).fold(0.0, f64::max);
+        writeln!(page, "| {peer} | {} | {others:.2} |", cells.collect::<Vec<_>>().join(" | "))?;
     }
     for other in PEERS.iter().map(|peer| peer.name).filter(|name| *name != "starling") {
         let ratio = |index| match (spread(&of("starling"), index), spread(&of(other), index)) {
@@ -59,7 +61,7 @@ fn table(page: &mut String, scenario: &Scenario, turns: &[Turn]) -> Result<()> {
             (_, _) => "–".to_owned(),
         };
         let cells: Vec<String> = (0..headings.len()).map(ratio).collect();
-        writeln!(page, "| *starling to {other}* | {} |", cells.join(" | "))?;
+        writeln!(page, "| *starling to {other}* | {} | |", cells.join(" | "))?;
     }
     writeln!(page)?;
     Ok(())
@@ -100,7 +102,7 @@ mod tests {
 
     fn turn(peer: &'static str, scenario: &'static str, figures: &[f64]) -> Turn {
         let figures = figures.iter().copied().map(Some).collect();
-        Turn { peer, scenario, figures, generator_late: false, machine: Value::Null }
+        Turn { peer, scenario, figures, generator_late: false, others_cores: 0.0, machine: Value::Null }
     }
 
     #[test]
