@@ -258,8 +258,8 @@ pub struct Slots {
     lineages: u64,
     /// Slots where something waits for an owner or a linger ends.
     attention: BTreeSet<u16>,
-    /// Peers that must be told that frames for them were dropped.
-    resync: BTreeSet<NodeId>,
+    /// Peers that must be told that frames for them were dropped, and in which lane.
+    resync: BTreeSet<(NodeId, u8)>,
     sweep_at: Option<Instant>,
     sweep_turn: u16,
     /// Whether what is stamped here can be kept.
@@ -362,7 +362,7 @@ impl Slots {
 
     fn send(&mut self, to: NodeId, slot: u16, frame: Bytes) {
         if self.links.contains(&to) {
-            let lane = u8::try_from(slot % u16::from(LANES)).unwrap_or(0);
+            let lane = lane_of(slot);
             self.outputs.push_back(Output::Send { to, lane, frame });
         }
     }
@@ -370,4 +370,9 @@ impl Slots {
     fn answer(&mut self, ask: Ask, answer: Answer) {
         self.outputs.push_back(Output::Answer { ask, answer });
     }
+}
+
+/// The lane of a slot's frames.
+fn lane_of(slot: u16) -> u8 {
+    u8::try_from(slot % u16::from(LANES)).unwrap_or(0)
 }

@@ -1,6 +1,7 @@
 //! Exactly once: what an owner remembers of publishes so that a resend or a repeated `id` is answered and not delivered.
 //!
-//! Invariants: per origin (node, shard) only rising `oseq` of the newest generation pass (`semantics.md` 3); an `id` is
+//! Invariants: per origin (node, shard) only rising `oseq` of the newest generation pass, none before the one the origin
+//! sent before it (`semantics.md` 3); an `id` is
 //! remembered for `ID_WINDOW` in its room, at most `IDS_MAX` per slot, the oldest going first.
 
 use std::{
@@ -32,6 +33,8 @@ pub(crate) enum Seen {
     New,
     /// Seen before; this was its answer.
     Answered(Result<Stamp, Refusal>),
+    /// Never seen, and neither was a publish the origin sent before it: both must come again, in order.
+    Early,
     /// From a dead generation, or so old that its answer is forgotten: it must not be stamped again.
     Stale,
 }
@@ -49,14 +52,18 @@ struct Mark {
 pub(crate) struct Origins(HashMap<(NodeId, u8), Mark>);
 
 impl Origins {
-    /// Whether a publish of `origin` was stamped before.
-    pub(crate) fn seen(&self, origin: Origin) -> Seen {
-        let Some(mark) = self.0.get(&(origin.node, origin.shard)) else { return Seen::New };
+    /// Whether a publish of `origin` was answered before; `before` is the `oseq` of the one that must have been.
+    pub(crate) fn seen(&self, origin: Origin, before: u64) -> Seen {
+        let fresh = |high: u64| if before <= high { Seen::New } else { Seen::Early };
+        let Some(mark) = self.0.get(&(origin.node, origin.shard)) else { return fresh(0) };
         if origin.generation < mark.generation {
             return Seen::Stale;
         }
-        if origin.generation > mark.generation || origin.oseq > mark.high {
-            return Seen::New;
+        if origin.generation > mark.generation {
+            return fresh(0);
+        }
+        if origin.oseq > mark.high {
+            return fresh(mark.high);
         }
         match mark.recent.binary_search_by_key(&origin.oseq, |(oseq, _)| *oseq) {
             Ok(at) => Seen::Answered(mark.recent[at].1),

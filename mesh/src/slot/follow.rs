@@ -3,13 +3,13 @@
 //! Invariants: the owner's `InterestAck` comes in the same lane as its frames, so what it says and what follows meet
 //! exactly; members see rising `n` without a gap or are told (`Output::Gap`); only the slot's owner is believed.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
     Found, Output, PendingJoin, Slot, Slots, Stamp,
-    follower::{Accepted, Followed, HELD_MAX, Stream},
+    follower::{Accepted, Followed, Held, Stream},
     history::{Range, RoomFacts},
     reading::Purpose,
 };
@@ -66,8 +66,8 @@ impl Slots {
                 self.handle_published(from, slot, oseq, Ok(Stamp { lineage, n }));
             }
             Control::Refused { slot, oseq, why, shard: _ } => self.handle_published(from, slot, oseq, Err(why)),
-            Control::NotOwner { slot } => self.attend(slot, now),
-            Control::Resync { shard, of } => self.handle_resync(from, shard, of, now),
+            Control::NotOwner { slot } | Control::Resend { slot } => self.say_again(from, slot, now),
+            Control::Resync { shard, of, lane } => self.handle_resync(from, (shard, of), lane, now),
         }
         Ok(())
     }
@@ -88,12 +88,11 @@ impl Slots {
     }
 
     /// Says to the owner that this node wants `room`.
-    pub(super) fn announce(&mut self, number: u16, room: &RoomKey) {
-        if let Some(Slot::Follower(follower)) = self.slots.get(&number)
-            && let Some(owner) = follower.owner
-        {
-            let add = Control::InterestAdd { room: room.as_bytes() }.encode();
-            self.send(owner, number, add);
+    pub(super) fn announce(&mut self, number: u16, room: &RoomKey, now: Instant) {
+        let Some((owner, follower)) = self.reachable(number) else { return };
+        if let Some(Followed { stream: Stream::Asking { asked_at }, .. }) = follower.rooms.get_mut(room) {
+            *asked_at = Some(now);
+            self.send(owner, number, Control::InterestAdd { room: room.as_bytes() }.encode());
         }
     }
 
@@ -152,9 +151,12 @@ impl Slots {
             return self.deliver(shards, &frame);
         }
         match &mut followed.stream {
-            Stream::Asking => {}
-            Stream::Filling { held, .. } if held.len() < HELD_MAX => held.push_back(frame),
-            Stream::Filling { .. } => self.ask_again_now(&frame.room, now),
+            Stream::Asking { .. } => {}
+            Stream::Filling { held, .. } => {
+                if !held.push(frame.clone()) {
+                    self.ask_again_now(&frame.room, now);
+                }
+            }
             Stream::Following => match followed.accept(&frame, &limits) {
                 Accepted::Next => {
                     let shards = followed.shards;
@@ -169,20 +171,20 @@ impl Slots {
     /// The stream of `room` is broken: ask the owner where it stands.
     fn ask_again_now(&mut self, room: &RoomKey, now: Instant) {
         self.ask_again(room);
-        self.announce(room.slot(), room);
+        self.announce(room.slot(), room, now);
         self.attend(room.slot(), now);
     }
 
     pub(super) fn ask_again(&mut self, room: &RoomKey) {
         if let Some(followed) = self.followed(room) {
-            followed.stream = Stream::Asking;
+            followed.stream = Stream::Asking { asked_at: None };
         }
     }
 
     fn fill(&mut self, room: &RoomKey, range: Range, upto: u64) {
         let read = self.next_read + 1;
         if let Some(followed) = self.followed(room) {
-            followed.stream = Stream::Filling { read, upto, held: VecDeque::new() };
+            followed.stream = Stream::Filling { read, upto, held: Held::default() };
         }
         self.start(room.clone(), Purpose::Fill, range, upto);
     }
@@ -199,7 +201,7 @@ impl Slots {
         followed.stream = Stream::Following;
         let mut missed = found.more || followed.lineage != Some(facts.lineage);
         let mut delivered = Vec::new();
-        for frame in found.frames.into_iter().chain(held) {
+        for frame in found.frames.into_iter().chain(held.into_frames()) {
             if frame.n <= followed.last {
                 continue;
             }

@@ -112,7 +112,9 @@ pub(crate) enum Verdict {
     Repeat(Stamp),
     /// It is not stamped and never will be.
     Refuse(Refusal),
-    /// It comes from a dead generation; nobody waits for an answer.
+    /// One that was sent before it never came: both must be sent again.
+    Early,
+    /// It comes from a dead generation, or its answer is forgotten: there is nothing true to say.
     Ignore,
 }
 
@@ -178,17 +180,18 @@ impl Owner {
         if local {
             return self.stamp(frame, rules);
         }
-        match self.origins.seen(origin) {
+        match self.origins.seen(origin, frame.prev) {
             Seen::New => {}
             Seen::Answered(Ok(stamp)) => return Verdict::Repeat(stamp),
             Seen::Answered(Err(why)) => return Verdict::Refuse(why),
+            Seen::Early => return Verdict::Early,
             Seen::Stale => return Verdict::Ignore,
         }
         let verdict = self.stamp(frame, rules);
         match &verdict {
             Verdict::Release(_, stamp) | Verdict::Repeat(stamp) => self.origins.record(origin, Ok(*stamp)),
             Verdict::Refuse(why) => self.origins.record(origin, Err(*why)),
-            Verdict::Ignore => {}
+            Verdict::Early | Verdict::Ignore => {}
         }
         verdict
     }

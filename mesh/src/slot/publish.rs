@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     Answer, Ask, Output, Publish, Shards, Slot, Slots, Stamp,
-    follower::Unanswered,
+    follower::{Follower, Unanswered},
     owner::{OwnedRoom, Rules, Verdict},
 };
 use crate::{
@@ -57,13 +57,11 @@ impl Slots {
                 }
             }
             Slot::Follower(follower) => {
-                let owner = follower.owner;
-                let bytes = frame.encode();
                 let deadline = now + limits.patience;
-                match follower.enqueue(Unanswered { frame, ask, deadline }) {
+                match follower.enqueue(Unanswered::new(frame, ask, deadline)) {
                     Ok(()) => {
                         self.attend(number, now);
-                        self.send_to_owner(owner, number, bytes);
+                        self.send_newest(number, now);
                     }
                     Err(ask) => {
                         let why = Refusal::Overloaded { retry_ms: 1_000 };
@@ -83,6 +81,9 @@ impl Slots {
             return self.send(from, number, Control::NotOwner { slot: number }.encode());
         };
         let verdict = owner.publish(frame, false, &Rules { limits: &limits, storage, now, now_ms });
+        if matches!(verdict, Verdict::Early) {
+            return self.send(from, number, Control::Resend { slot: number }.encode());
+        }
         let Some(result) = self.perform(number, verdict) else { return };
         let (slot, shard, oseq) = (number, origin.shard, origin.oseq);
         let answer = match result {
@@ -111,7 +112,7 @@ impl Slots {
             }
             Verdict::Repeat(stamp) => Some(Ok(stamp)),
             Verdict::Refuse(why) => Some(Err(why)),
-            Verdict::Ignore => None,
+            Verdict::Early | Verdict::Ignore => None,
         }
     }
 
@@ -140,9 +141,32 @@ impl Slots {
         }
     }
 
-    pub(super) fn send_to_owner(&mut self, owner: Option<NodeId>, slot: u16, bytes: bytes::Bytes) {
-        if let Some(owner) = owner {
-            self.send(owner, slot, bytes);
+    /// Sends the newest publish of the slot, unless it has to wait.
+    fn send_newest(&mut self, number: u16, now: Instant) {
+        if let Some((owner, follower)) = self.reachable(number)
+            && let Some(frame) = follower.newest_to_send(now)
+        {
+            self.send(owner, number, frame);
+        }
+    }
+
+    /// Sends unanswered publishes of the slot again, in order: all, or only those that wait for long.
+    pub(super) fn resend(&mut self, number: u16, all: bool, now: Instant) {
+        if let Some((owner, follower)) = self.reachable(number) {
+            for frame in follower.due_to_send(all, now) {
+                self.send(owner, number, frame);
+            }
+        }
+    }
+
+    /// The slot and its owner, if that is another node and its link is up.
+    pub(super) fn reachable(&mut self, number: u16) -> Option<(NodeId, &mut Follower)> {
+        match self.slots.get_mut(&number) {
+            Some(Slot::Follower(follower)) => {
+                let owner = follower.owner.filter(|owner| self.links.contains(owner))?;
+                Some((owner, follower))
+            }
+            Some(Slot::Owner(_)) | None => None,
         }
     }
 }

@@ -60,7 +60,7 @@ impl Slots {
             if !followed.is_following() {
                 followed.joins.push(join);
                 if followed.joins.len() == 1 && followed.lineage.is_none() {
-                    self.announce(number, room);
+                    self.announce(number, room, now);
                 }
                 return self.attend(number, now);
             }

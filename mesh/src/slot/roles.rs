@@ -8,6 +8,7 @@ use std::{sync::Arc, time::Instant};
 use super::{
     Slot, Slots,
     follower::{Followed, Follower, Stream},
+    lane_of,
     owner::Owner,
     reading::Purpose,
 };
@@ -26,7 +27,7 @@ impl Slots {
     /// The link to `node` is up: everything that waits for it goes out.
     pub fn handle_link_up(&mut self, node: NodeId, now: Instant) {
         self.links.insert(node);
-        self.resync.remove(&node);
+        self.resync.retain(|(have, _)| *have != node);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
             self.approach(number, node, now);
@@ -36,13 +37,13 @@ impl Slots {
     /// The link to `node` is down: it gets nothing until it asks again, and its streams are broken.
     pub fn handle_link_down(&mut self, node: NodeId, now: Instant) {
         self.links.remove(&node);
-        self.resync.remove(&node);
+        self.resync.retain(|(have, _)| *have != node);
         for slot in self.slots.values_mut() {
             match slot {
                 Slot::Owner(owner) => owner.drop_node(node),
                 Slot::Follower(follower) if follower.owner == Some(node) => {
                     for room in follower.rooms.values_mut() {
-                        room.stream = Stream::Asking;
+                        room.stream = Stream::Asking { asked_at: None };
                     }
                 }
                 Slot::Follower(_) => {}
@@ -54,21 +55,41 @@ impl Slots {
         }
     }
 
-    /// A frame for `node` was dropped because its lane is full. Publishes are resent anyway; a follower must be told.
-    pub fn handle_send_failed(&mut self, node: NodeId, now: Instant) {
-        for slot in self.slots.values_mut() {
-            if let Slot::Owner(owner) = slot {
-                owner.drop_node(node);
+    /// A frame for `node` was dropped because this lane to it is full. What it owns of the lane's slots gets our publishes
+    /// again, in order, with the next retry; what it follows of them it is told to ask for anew.
+    pub fn handle_send_failed(&mut self, node: NodeId, lane: u8, now: Instant) {
+        let mut waiting = Vec::new();
+        for (number, slot) in self.slots.iter_mut().filter(|(number, _)| lane_of(**number) == lane) {
+            match slot {
+                Slot::Owner(owner) => owner.drop_node(node),
+                Slot::Follower(follower) if follower.owner == Some(node) && follower.is_waiting() => {
+                    waiting.push(*number)
+                }
+                Slot::Follower(_) => {}
             }
         }
-        self.resync.insert(node);
+        for number in waiting {
+            self.say_again(node, number, now);
+        }
+        self.resync.insert((node, lane));
         self.sweep_soon(now);
     }
 
-    /// The owner dropped frames for us: say our interest in that shard's rooms again.
-    pub(super) fn handle_resync(&mut self, from: NodeId, shard: u8, of: u8, now: Instant) {
+    /// The slot's owner did not take, or not get, what it was sent: all of it goes out again, in order, with the next retry.
+    pub(super) fn say_again(&mut self, owner: NodeId, number: u16, now: Instant) {
+        if let Some(Slot::Follower(follower)) = self.slots.get_mut(&number)
+            && follower.owner == Some(owner)
+        {
+            follower.again = true;
+            self.attend(number, now);
+        }
+    }
+
+    /// The owner dropped frames for us: say our interest in the rooms of that shard and lane again.
+    pub(super) fn handle_resync(&mut self, from: NodeId, (shard, of): (u8, u8), lane: u8, now: Instant) {
         let of = u16::from(of.max(1));
-        let numbers: Vec<u16> = self.slots.keys().filter(|slot| *slot % of == u16::from(shard)).copied().collect();
+        let meant = |number: &u16| number % of == u16::from(shard) && lane_of(*number) == lane;
+        let numbers: Vec<u16> = self.slots.keys().copied().filter(meant).collect();
         for number in numbers {
             self.approach(number, from, now);
         }
@@ -80,28 +101,17 @@ impl Slots {
         if follower.owner != Some(node) {
             return;
         }
+        follower.again = false;
         let mut rooms: Vec<RoomKey> = Vec::with_capacity(follower.rooms.len());
         for (key, room) in &mut follower.rooms {
-            room.stream = Stream::Asking;
+            room.stream = Stream::Asking { asked_at: None };
             rooms.push(key.clone());
         }
         for room in rooms {
-            self.announce(number, &room);
+            self.announce(number, &room, now);
         }
-        self.resend(number);
+        self.resend(number, true, now);
         self.attend(number, now);
-    }
-
-    /// Sends every unanswered publish of the slot again, in order.
-    pub(super) fn resend(&mut self, number: u16) {
-        let Some(Slot::Follower(Follower { owner: Some(owner), unanswered, .. })) = self.slots.get(&number) else {
-            return;
-        };
-        let owner = *owner;
-        let frames: Vec<_> = unanswered.iter().map(|unanswered| unanswered.frame.encode()).collect();
-        for frame in frames {
-            self.send(owner, number, frame);
-        }
     }
 
     fn reassign(&mut self, number: u16, now: Instant, now_ms: u64) {
@@ -147,10 +157,11 @@ impl Slots {
     }
 
     /// The slot is ours now. With one copy nothing proves what the old owner stamped: a new lineage, and members are told.
-    fn take_over(&mut self, number: u16, follower: Follower, now: Instant, now_ms: u64) {
+    fn take_over(&mut self, number: u16, mut follower: Follower, now: Instant, now_ms: u64) {
         let mut owner = self.open(number);
         let mut lost = Vec::new();
         let mut joins = Vec::new();
+        let unanswered = follower.take_unanswered();
         for (key, followed) in follower.rooms {
             owner.room(&key).shards = followed.shards;
             if followed.lineage.is_some_and(|lineage| lineage != owner.lineage) {
@@ -162,8 +173,9 @@ impl Slots {
         for room in lost {
             self.gap(&room);
         }
-        for unanswered in follower.unanswered {
-            self.publish_frame(unanswered.frame, unanswered.ask, now, now_ms);
+        for unanswered in unanswered {
+            let ask = unanswered.ask;
+            self.publish_frame(unanswered.into_frame(), ask, now, now_ms);
         }
         for (room, join) in joins {
             self.join(&room, join, now, now_ms);

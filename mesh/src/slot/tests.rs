@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::wire::message::FLAG_VOLATILE;
+use crate::wire::message::{Control, FLAG_VOLATILE};
 
 mod schedule;
 mod stories;
@@ -33,7 +33,8 @@ struct Node {
     answers: BTreeMap<u64, Answer>,
     joining: BTreeMap<u64, RoomKey>,
     received_frames: usize,
-    refuses_frames: bool,
+    /// So many frames to this node find the lane full.
+    refuses: usize,
 }
 
 struct World {
@@ -200,12 +201,14 @@ impl World {
             moved = true;
             let at = &mut self.nodes[usize::from(node)];
             match output {
-                Output::Send { to, lane: _, frame } => {
-                    let full = self.nodes[usize::from(to.0)].refuses_frames && frame[0] == 0x20;
+                Output::Send { to, lane, frame } => {
+                    let refuses = &mut self.nodes[usize::from(to.0)].refuses;
+                    let full = *refuses > 0 && frame[0] == 0x20;
+                    *refuses -= usize::from(full);
                     match self.wires.get_mut(&(node, to.0)) {
                         Some(_) if full => {
                             let now = self.now;
-                            self.nodes[usize::from(node)].slots.handle_send_failed(to, now);
+                            self.nodes[usize::from(node)].slots.handle_send_failed(to, lane, now);
                         }
                         Some(wire) => wire.push_back(frame),
                         None => {}
@@ -271,7 +274,7 @@ impl Node {
             answers: BTreeMap::new(),
             joining: BTreeMap::new(),
             received_frames: 0,
-            refuses_frames: false,
+            refuses: 0,
         }
     }
 

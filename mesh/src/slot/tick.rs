@@ -5,14 +5,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{
-    Answer, Ask, PendingJoin, Slot, Slots,
-    follower::{Follower, Stream},
-    history::UNREACHABLE,
-};
+use super::{Answer, Ask, PendingJoin, Slot, Slots, follower::Follower, history::UNREACHABLE};
 use crate::{room::RoomKey, wire::message::Control};
 
-/// How soon an owner that did not answer is asked again.
+/// How soon what waits in a slot is looked at again.
 const RETRY: Duration = Duration::from_millis(250);
 /// How often a share of the slots is swept.
 const SWEEP: Duration = Duration::from_secs(1);
@@ -66,20 +62,21 @@ impl Slots {
         }
         let given_up = give_up(follower, now);
         let dropped = end_lingers(follower, now);
-        let owner = follower.owner;
-        let asking: Vec<RoomKey> = asking(follower);
+        let all = std::mem::take(&mut follower.again);
+        let asking = follower.due_to_ask(all, now);
         follower.retry_at = None;
         for (ask, answer) in given_up {
             self.answer(ask, answer);
         }
         for room in dropped {
-            let drop = Control::InterestDrop { room: room.as_bytes() }.encode();
-            self.send_to_owner(owner, number, drop);
+            if let Some((owner, _)) = self.reachable(number) {
+                self.send(owner, number, Control::InterestDrop { room: room.as_bytes() }.encode());
+            }
         }
         for room in asking {
-            self.announce(number, &room);
+            self.announce(number, &room, now);
         }
-        self.resend(number);
+        self.resend(number, all, now);
         for (room, joins) in self.ready_joins(number) {
             for join in joins {
                 self.join(&room, join, now, now_ms);
@@ -112,13 +109,11 @@ impl Slots {
         }
     }
 
-    /// Peers that lost frames are told once per lane, until one telling gets through.
+    /// Peers that lost frames are told in the lane that was full, until one telling gets through.
     fn tell_resync(&mut self) {
         let (shard, of) = (self.config.shard, self.config.shards);
-        for node in std::mem::take(&mut self.resync) {
-            for lane in 0..u16::from(crate::LANES) {
-                self.send(node, lane, Control::Resync { shard, of }.encode());
-            }
+        for (node, lane) in std::mem::take(&mut self.resync) {
+            self.send(node, u16::from(lane), Control::Resync { shard, of, lane }.encode());
         }
     }
 }
@@ -127,7 +122,7 @@ impl Slots {
 fn give_up(follower: &mut Follower, now: Instant) -> Vec<(Ask, Answer)> {
     let publishes = follower.overdue(now).into_iter();
     let mut answers: Vec<(Ask, Answer)> =
-        publishes.map(|unanswered| (unanswered.ask, Answer::Published(Err(UNREACHABLE)))).collect();
+        publishes.map(|unanswered| (unanswered.ask, Answer::Published(Err(unanswered.refusal())))).collect();
     for room in follower.rooms.values_mut() {
         let (over, waiting): (Vec<PendingJoin>, Vec<PendingJoin>) =
             std::mem::take(&mut room.joins).into_iter().partition(|join| join.deadline <= now);
@@ -147,9 +142,4 @@ fn end_lingers(follower: &mut Follower, now: Instant) -> Vec<RoomKey> {
         follower.rooms.remove(room);
     }
     over
-}
-
-fn asking(follower: &Follower) -> Vec<RoomKey> {
-    let asking = follower.rooms.iter().filter(|(_, room)| matches!(room.stream, Stream::Asking));
-    asking.map(|(key, _)| key.clone()).collect()
 }

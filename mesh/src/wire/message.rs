@@ -78,7 +78,8 @@ pub struct Frame {
     pub term: u32,
     /// Position in the slot; clients see it as `offset`. 0 = not stamped.
     pub n: u64,
-    /// `n` of the room's previous frame, or a bound that is at least that: gaps are found with it.
+    /// `n` of the room's previous frame, or a bound that is at least that: gaps are found with it. On its way to the owner:
+    /// `oseq` of the publish before it in this slot that is unanswered too, 0 = none, for the same purpose.
     pub prev: u64,
     /// Who published it.
     pub origin: Origin,
@@ -194,8 +195,10 @@ pub enum Refusal {
     StorageFull,
     /// The node is going away.
     Draining,
-    /// A bug or a lost answer; nothing is known about the effect.
+    /// A bug; nothing is known about the effect.
     Internal,
+    /// It was sent and the owner did not answer in time; nothing is known about the effect. Never sent.
+    Timeout,
 }
 
 /// Small messages about slots. Only the owner answers; anybody else says `NotOwner` and the asker tries again.
@@ -251,12 +254,19 @@ pub enum Control<'a> {
         /// The slot that was asked for.
         slot: u16,
     },
-    /// Owner → follower: frames for you were dropped because your lane was full; announce your rooms of this shard again.
+    /// Owner → follower: frames for you were dropped because your lane was full; say again what you want of those slots.
     Resync {
         /// The owner's number of shards and the shard that dropped: slots with `slot % of == shard` are meant.
         shard: u8,
         /// See `shard`.
         of: u8,
+        /// And of these only slots with `slot % LANES == lane`.
+        lane: u8,
+    },
+    /// Owner → origin: a publish before one of yours in this slot never came; send again what is unanswered, in order.
+    Resend {
+        /// The slot.
+        slot: u16,
     },
 }
 
@@ -313,9 +323,10 @@ impl Address {
                     let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
                     Ok(Address::Slot(room.slot()))
                 }
-                Control::Published { slot, .. } | Control::Refused { slot, .. } | Control::NotOwner { slot } => {
-                    Ok(Address::Slot(slot))
-                }
+                Control::Published { slot, .. }
+                | Control::Refused { slot, .. }
+                | Control::NotOwner { slot }
+                | Control::Resend { slot } => Ok(Address::Slot(slot)),
                 Control::Resync { .. } => Ok(Address::Everybody),
             },
         }

@@ -153,6 +153,7 @@ impl Gateway {
             Refusal::StorageFull => ("storage_full", "history cannot be kept now", RejectReason::StorageFull),
             Refusal::Draining => ("draining", "this node is going away; reconnect", RejectReason::Draining),
             Refusal::Internal => ("internal", "nothing is known about the effect", RejectReason::Timeout),
+            Refusal::Timeout => ("timeout", "no answer in time; it may have had an effect", RejectReason::Timeout),
         };
         self.tally.rejected.push(reason);
         let mut body = json!({"ok": false, "code": code, "message": message});

@@ -129,13 +129,13 @@ impl Gateway {
         }
         let Some(mesh) = &self.context.mesh else { return self.sends.clear() };
         let batch = std::mem::take(&mut self.sends);
-        let to: Vec<NodeId> = batch.iter().map(|(to, _, _)| *to).collect();
+        let to: Vec<(NodeId, u8)> = batch.iter().map(|(to, lane, _)| (*to, *lane)).collect();
         let Err(refused) = mesh.send_batch(batch) else { return };
         for (at, error) in refused.failures {
             self.tally.dropped.push(DropReason::Mesh);
             // Without a link its end is reported by itself, and everything is said again when it is back.
-            if let (Some(node), false) = (to.get(at), error == SendError::NoLink) {
-                self.slots.handle_send_failed(*node, now);
+            if let (Some((node, lane)), false) = (to.get(at), error == SendError::NoLink) {
+                self.slots.handle_send_failed(*node, *lane, now);
             }
         }
     }

@@ -133,10 +133,9 @@ fn frames_dropped_for_a_full_lane_are_fetched_again() {
     world.settle();
     world.publish(0, &room, "0");
     world.settle();
-    world.nodes[1].refuses_frames = true;
+    world.nodes[1].refuses = 1;
     world.publish(0, &room, "1");
     world.settle();
-    world.nodes[1].refuses_frames = false;
     world.publish(0, &room, "2");
     world.pass(Duration::from_secs(2));
     world.check();
@@ -397,4 +396,117 @@ fn the_room_of_a_whole_namespace_has_no_gap() {
     world.settle();
     assert_eq!(world.live(0, &room), ["to all"]);
     assert!(!world.nodes[0].members[&room].seen.iter().any(|seen| matches!(seen, Seen::Gap(_))));
+}
+
+#[test]
+fn nothing_overtakes_a_publish_that_found_the_lane_full() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    world.publish(1, &room, "0");
+    world.settle();
+    world.nodes[0].refuses = 1;
+    // The first is refused; the second was handed over with it, the third comes when that is known.
+    let mut tokens = vec![world.publish(1, &room, "1"), world.publish(1, &room, "2")];
+    world.settle();
+    tokens.push(world.publish(1, &room, "3"));
+    world.settle();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.live(0, &room), texts(0..4));
+    for token in tokens {
+        assert!(matches!(world.published(1, token), Some(Ok(_))));
+    }
+}
+
+#[test]
+fn a_publish_given_up_does_not_stop_the_ones_after_it() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    world.nodes[0].refuses = usize::MAX;
+    let lost = world.publish(1, &room, "lost");
+    world.pass(Duration::from_millis(4_600));
+    let late = world.publish(1, &room, "late");
+    world.pass(Duration::from_millis(600));
+    assert_eq!(world.published(1, lost), Some(Err(Refusal::Timeout)));
+    world.nodes[0].refuses = 0;
+    world.pass(Duration::from_secs(1));
+    assert!(matches!(world.published(1, late), Some(Ok(_))));
+    assert_eq!(world.live(0, &room), ["late"]);
+}
+
+#[test]
+fn whatever_was_sent_before_the_link_broke_gets_its_answer_after_it() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    let tokens: Vec<u64> = (0..3_000).map(|n| world.publish(1, &room, &n.to_string())).collect();
+    world.perform(1);
+    while world.carry((1, 0)) {}
+    world.perform(0);
+    // All answers are lost.
+    world.cut(0, 1);
+    world.connect(0, 1);
+    world.pass(Duration::from_secs(6));
+    let mut answers: Vec<_> = tokens.iter().map(|token| world.published(1, *token).unwrap()).collect();
+    let refused = answers.split_off(answers.partition_point(Result::is_ok));
+    assert_eq!(world.live(0, &room), texts(0..u32::try_from(answers.len()).unwrap()));
+    assert!(answers.len() >= 1_000 && refused.iter().all(|why| matches!(why, Err(Refusal::Overloaded { .. }))));
+}
+
+#[test]
+fn a_publish_that_was_sent_and_never_answered_may_have_had_an_effect() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    let token = world.publish(1, &room, "x");
+    world.perform(1);
+    world.carry((1, 0));
+    world.cut(0, 1);
+    world.pass(Duration::from_secs(6));
+    assert_eq!(world.published(1, token), Some(Err(Refusal::Timeout)));
+}
+
+/// The frames a node sends now, to whomever.
+fn sends(node: &mut Node) -> Vec<Bytes> {
+    let outputs = std::iter::from_fn(|| node.slots.poll_output());
+    outputs.filter_map(|output| if let Output::Send { frame, .. } = output { Some(frame) } else { None }).collect()
+}
+
+#[test]
+fn what_is_unanswered_is_sent_again_after_a_second_and_not_with_every_tick() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.settle();
+    world.publish(1, &room, "x");
+    world.join(1, &room, Want::Nothing);
+    let (now, now_ms) = (world.now, world.now_ms);
+    let node = &mut world.nodes[1];
+    let first = sends(node);
+    assert_eq!(first.len(), 2);
+    let mut sent_again = Vec::new();
+    for tick in 1..=9 {
+        let passed = tick * 250;
+        node.slots.handle_timeout(now + Duration::from_millis(passed), now_ms + passed);
+        sent_again.push(sends(node).len());
+    }
+    assert_eq!(sent_again, [0, 0, 0, 2, 0, 0, 0, 2, 0]);
+}
+
+#[test]
+fn a_full_lane_is_told_of_in_that_lane_alone_and_concerns_its_slots_alone() {
+    let mut world = World::new(2);
+    let rooms: Vec<RoomKey> = (0..40).map(|name| RoomKey::new("/", &name.to_string())).collect();
+    for room in &rooms {
+        world.join(1, room, Want::Nothing);
+    }
+    world.settle();
+    let table = Table::build(&[NodeId(0), NodeId(1)]);
+    let owned = |lane: Option<u8>| {
+        let of_lane = rooms.iter().filter(|room| lane.is_none_or(|lane| lane_of(room.slot()) == lane));
+        of_lane.filter(|room| table.owner(room.slot()) == Some(NodeId(0))).count()
+    };
+    let (now, now_ms) = (world.now + Duration::from_secs(2), world.now_ms + 2_000);
+    let before = world.now;
+    world.nodes[0].slots.handle_send_failed(NodeId(1), 2, before);
+    world.nodes[0].slots.handle_timeout(now, now_ms);
+    let told = sends(&mut world.nodes[0]);
+    assert_eq!(told, [Control::Resync { shard: 0, of: 1, lane: 2 }.encode()]);
+    world.nodes[1].slots.handle_frame(NodeId(0), &told[0], now, now_ms).unwrap();
+    let asked = sends(&mut world.nodes[1]).len();
+    assert!(asked == owned(Some(2)) && asked < owned(None), "{asked} rooms were asked for again");
 }

@@ -45,6 +45,13 @@ fn control_messages_have_the_bytes_they_always_had() {
     assert_eq!(&add[..], &[0x21, 0, 3, b'/', 0, b'a']);
     let published = Control::Published { slot: 7, shard: 1, oseq: 5, lineage: 9, n: 300 }.encode();
     assert_eq!(&published[..], &[0x21, 3, 7, 1, 5, 9, 251, 44, 1]);
+    let refused = |why| Control::Refused { slot: 7, shard: 1, oseq: 5, why }.encode();
+    assert_eq!(&refused(Refusal::Overloaded { retry_ms: 9 })[..], &[0x21, 4, 7, 1, 5, 0, 9]);
+    assert_eq!(&refused(Refusal::StorageFull)[..], &[0x21, 4, 7, 1, 5, 1]);
+    assert_eq!(&refused(Refusal::Timeout)[..], &[0x21, 4, 7, 1, 5, 4]);
+    assert_eq!(&Control::NotOwner { slot: 7 }.encode()[..], &[0x21, 5, 7]);
+    assert_eq!(&Control::Resync { shard: 1, of: 2, lane: 3 }.encode()[..], &[0x21, 6, 1, 2, 3]);
+    assert_eq!(&Control::Resend { slot: 7 }.encode()[..], &[0x21, 7, 7]);
 }
 
 #[test]
