@@ -105,6 +105,10 @@ onOneAndThree("rooms", (nodes) => {
     const newest = await done(reader, "room:history", { room, limit: 3, reverse: true });
     assert.deepEqual(args(newest), [9, 8, 7]);
     assert.equal(newest.complete, false);
+    const since = { since: all.items[2].offset, epoch: all.epoch };
+    const rest = await done(reader, "room:history", { room, ...since, reverse: true });
+    assert.deepEqual(args(rest), [1, 0]);
+    assert.equal(rest.complete, true);
   });
 
   test("leaving stops delivery, and leaving a room not joined is fine", async () => {
