@@ -52,7 +52,8 @@ impl Packet {
     }
 
     /// The packet as clients with that parser read it. In msgpack the binary arguments are in their places, and
-    /// arguments that no decoder would give (they are no JSON, or name attachments that do not exist) are null.
+    /// arguments that no decoder would give (they are no JSON, or name attachments that do not exist) are null, as is an
+    /// attachment where it is named again: no client does that, and its bytes would be multiplied.
     pub fn encode_as(&self, parser: Parser) -> Encoded {
         match parser {
             Parser::Json => codec::encode(self),

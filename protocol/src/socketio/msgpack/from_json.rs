@@ -1,6 +1,7 @@
 //! From arguments to msgpack values, with attachments in the places of their placeholders.
 //!
-//! Invariants: what is written is always one whole value in its shortest form. The text is read twice, first to count
+//! Invariants: what is written is always one whole value in its shortest form, and it holds each attachment once at most,
+//! because msgpack cannot share one: a placeholder that comes again, as no client writes it, would multiply it. The text is read twice, first to count
 //! what is in each array and object, because msgpack says so in front.
 
 use bytes::Bytes;
@@ -14,6 +15,7 @@ pub(super) fn put(out: &mut Vec<u8>, text: &str, attachments: &[Bytes]) {
     let checked = json::check(text, DEPTH_MAX).and_then(|()| json::shapes(text, attachments.len()));
     match checked {
         Ok(shapes) => {
+            let attachments = attachments.iter().map(Some).collect();
             Writer { out, cursor: Cursor::new(text), shapes: shapes.into_iter(), attachments }.value();
         }
         Err(_) => write::nil(out),
@@ -25,7 +27,8 @@ struct Writer<'a> {
     cursor: Cursor<'a>,
     /// Of the arrays and objects that were not reached yet.
     shapes: std::vec::IntoIter<Shape>,
-    attachments: &'a [Bytes],
+    /// Those that were not placed yet.
+    attachments: Vec<Option<&'a Bytes>>,
 }
 
 impl Writer<'_> {
@@ -68,7 +71,10 @@ impl Writer<'_> {
                 self.cursor.eat("}");
             }
             Some(Shape::Attachment { num, length }) => {
-                write::binary(self.out, self.attachments.get(num).map_or(&[], |data| data));
+                match self.attachments.get_mut(num).and_then(Option::take) {
+                    Some(data) => write::binary(self.out, data),
+                    None => write::nil(self.out),
+                }
                 self.cursor.pass(length);
             }
             // There is one shape for each.

@@ -249,9 +249,19 @@ fn a_forged_placeholder_is_no_better_than_in_json() {
     let packet = ack_of(&format!("91{forged}05")).unwrap();
     assert_eq!(packet, ack(0, r#"[{"_placeholder":true,"num":5}]"#));
     assert_eq!(parse(&encode(&packet), &LIMITS), Ok(packet));
-    // Beside binary it must not name what does not exist: other clients would break on it.
-    assert!(ack_of(&format!("92c40101{forged}00")).is_ok());
-    assert_eq!(ack_of(&format!("92c40101{forged}01")), Err(JsonError::Placeholder.into()));
+    // Beside binary it is refused: other clients would break on a number that does not exist, or see one value twice.
+    for wire in [format!("92c40101{forged}00"), format!("92c40101{forged}01"), format!("9181a161{forged}c40101")] {
+        assert_eq!(ack_of(&wire), Err(JsonError::Placeholder.into()), "{wire}");
+    }
+    assert!(ack_of("92c4010182ac5f706c616365686f6c646572c2a36e756d00").is_ok(), "one that says it is none");
+}
+
+#[test]
+fn an_attachment_that_is_named_again_is_not_multiplied() {
+    let places = vec![r#"{"_placeholder":true,"num":0}"#; 1000].join(",");
+    let attachments = vec![Bytes::from(vec![7; 1000])];
+    let packet = Packet::Ack { nsp: "/".into(), id: 0, args: Args { json: format!("[{places}]").into(), attachments } };
+    assert_eq!(encode(&packet).len(), 25 + 1003 + 999);
 }
 
 #[test]

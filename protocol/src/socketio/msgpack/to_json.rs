@@ -1,7 +1,7 @@
 //! From msgpack values to arguments: JSON text, with binary values taken out as attachments.
 //!
 //! Invariants: the text is what `JSON.stringify` would have made of the same values, except that whole numbers keep all
-//! their digits; text and attachments stay within the limits; recursion is bounded by the limit of depth.
+//! their digits; every placeholder beside attachments is one of ours; text and attachments stay within the limits; recursion is bounded by the limit of depth.
 
 use std::io::Write as _;
 
@@ -17,9 +17,13 @@ use crate::socketio::{Args, DecodeError, DecoderLimits, JsonError};
 /// Reads one value from `reader`, which reads from `message`; attachments are slices of it.
 pub(super) fn read(message: &Bytes, reader: &mut Reader<'_>, limits: &DecoderLimits) -> Result<Args, DecodeError> {
     let depth = limits.json_depth.min(DEPTH_MAX);
-    let mut writer = Writer { message, limits, depth, json: Vec::new(), attachments: Vec::new(), attached: 0 };
+    let mut writer =
+        Writer { message, limits, depth, json: Vec::new(), attachments: Vec::new(), attached: 0, forged: false };
     let token = reader.token()?;
     writer.value(reader, token, 0)?;
+    if writer.forged && !writer.attachments.is_empty() {
+        return Err(JsonError::Placeholder.into());
+    }
     // Everything written is ASCII or the content of a `str`.
     let json = ByteString::try_from(writer.json).unwrap_or_default();
     Ok(Args { json, attachments: writer.attachments })
@@ -34,6 +38,8 @@ struct Writer<'a> {
     attachments: Vec<Bytes>,
     /// Bytes in `attachments`.
     attached: usize,
+    /// Whether the client wrote an object that is a placeholder where there are attachments.
+    forged: bool,
 }
 
 impl Writer<'_> {
@@ -63,13 +69,19 @@ impl Writer<'_> {
             }
             Token::Map(count) => {
                 self.put("{");
+                let mut forged = false;
                 for index in 0..count {
                     self.put(if index == 0 { "" } else { "," });
-                    self.key(reader.key()?);
+                    let key = reader.key()?;
                     let token = reader.token()?;
+                    if key == Key::Text("_placeholder") {
+                        forged = token == Token::Bool(true);
+                    }
+                    self.key(key);
                     self.value(reader, token, depth + 1)?;
                 }
                 self.put("}");
+                self.forged |= forged;
             }
         }
         let limit = self.limits.bytes;
