@@ -200,7 +200,7 @@ pub enum Output {
         /// Its encoding.
         bytes: Bytes,
     },
-    /// Read from the store: the newest `count` frames with `after < n ≤ upto`; answer with `handle_read`.
+    /// Read from the store: frames with `after < n ≤ upto`, from one end of that range; answer with `handle_read`.
     Read {
         /// Name of the question.
         read: u64,
@@ -212,6 +212,8 @@ pub enum Output {
         upto: u64,
         /// At most so many.
         count: u32,
+        /// The newest of the range; else the oldest.
+        newest: bool,
     },
     /// Ask the peer (`wire::request::Request`); answer with `handle_fetched`.
     Fetch {

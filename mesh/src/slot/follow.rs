@@ -11,7 +11,6 @@ use super::{
     Found, Output, PendingJoin, Slot, Slots, Stamp,
     follower::{Accepted, Followed, Held, Stream},
     history::{Range, RoomFacts},
-    reading::Purpose,
 };
 use crate::{
     NodeId,
@@ -33,7 +32,7 @@ impl Slots {
                 Ok(())
             }
             LaneMessage::Frame(frame) => {
-                self.handle_stamped(from, Arc::new(frame), now);
+                self.handle_stamped(from, &Arc::new(frame), now);
                 Ok(())
             }
             LaneMessage::Control(control) => self.handle_control(from, control, now, now_ms),
@@ -113,8 +112,8 @@ impl Slots {
         let known = followed.lineage;
         if known == Some(facts.lineage) && facts.last > followed.last {
             followed.head = facts.head;
-            let range = Range { after: followed.last, of: facts.lineage, count: self.config.limits.history_size };
-            return self.fill(room, range, facts.last);
+            let (after, count) = (followed.last, self.config.limits.history_size);
+            return self.fill(room, Range { after, upto: facts.last, of: facts.lineage, count, newest: true });
         }
         if known != Some(facts.lineage) {
             followed.log.clear();
@@ -139,7 +138,7 @@ impl Slots {
     }
 
     /// A frame the owner stamped.
-    fn handle_stamped(&mut self, from: NodeId, frame: Arc<Frame>, now: Instant) {
+    fn handle_stamped(&mut self, from: NodeId, frame: &Arc<Frame>, now: Instant) {
         let limits = self.config.limits.clone();
         let Some(Slot::Follower(follower)) = self.slots.get_mut(&frame.slot) else { return };
         if follower.owner != Some(from) {
@@ -148,7 +147,7 @@ impl Slots {
         let Some(followed) = follower.rooms.get_mut(&frame.room) else { return };
         if frame.is_volatile() {
             let shards = followed.shards;
-            return self.deliver(shards, &frame);
+            return self.deliver(shards, frame);
         }
         match &mut followed.stream {
             Stream::Asking { .. } => {}
@@ -157,10 +156,10 @@ impl Slots {
                     self.ask_again_now(&frame.room, now);
                 }
             }
-            Stream::Following => match followed.accept(&frame, &limits) {
+            Stream::Following => match followed.accept(frame, &limits) {
                 Accepted::Next => {
                     let shards = followed.shards;
-                    self.deliver(shards, &frame);
+                    self.deliver(shards, frame);
                 }
                 Accepted::Repeat => {}
                 Accepted::Gap => self.ask_again_now(&frame.room, now),
@@ -181,12 +180,12 @@ impl Slots {
         }
     }
 
-    fn fill(&mut self, room: &RoomKey, range: Range, upto: u64) {
+    fn fill(&mut self, room: &RoomKey, range: Range) {
         let read = self.next_read + 1;
         if let Some(followed) = self.followed(room) {
-            followed.stream = Stream::Filling { read, upto, held: Held::default() };
+            followed.stream = Stream::Filling { read, upto: range.upto, held: Held::default() };
         }
-        self.start(room.clone(), Purpose::Fill, range, upto);
+        self.fetch_missing(room, range);
     }
 
     /// What was missing, from the owner. Joins wait one tick longer: their turn comes with the next answer.
@@ -197,9 +196,12 @@ impl Slots {
         if *expected != read {
             return;
         }
+        if followed.lineage != Some(facts.lineage) {
+            return self.ask_again(room);
+        }
         let (upto, held) = (*upto, std::mem::take(held));
         followed.stream = Stream::Following;
-        let mut missed = found.more || followed.lineage != Some(facts.lineage);
+        let mut missed = found.more;
         let mut delivered = Vec::new();
         for frame in found.frames.into_iter().chain(held.into_frames()) {
             if frame.n <= followed.last {

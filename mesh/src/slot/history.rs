@@ -1,7 +1,12 @@
 //! What can be asked of a room's history, and how an honest answer is put together.
 //!
-//! Invariants: a range is read newest-first up to a count, so that retention by count and by request are one thing;
-//! `recovered` and `gap` are decided by `prev` links alone: whatever cannot be proved contiguous is said to be not.
+//! Invariants: a range has two bounds, a count and the end it is read from, so that a page takes up where the last one
+//! ended however much one answer can hold; `recovered` and `gap` are decided by `prev` links alone: whatever cannot be
+//! proved contiguous is said to be not.
+//!
+//! Retention by count: a join sees the newest `history_size` at most, and so does every page while memory holds that many
+//! (`RoomLog::floor`). Beyond memory, pages show what the store keeps within `history_ttl`: rather more than promised than a
+//! count of frames that nobody has.
 
 use std::sync::Arc;
 
@@ -39,32 +44,49 @@ impl Want {
     /// What to read for it.
     pub(crate) fn range(self, limits: &Limits) -> Range {
         let size = limits.history_size;
+        let all = Range { after: 0, upto: u64::MAX, of: 0, count: size, newest: true };
         match self {
-            Want::Nothing => Range { after: 0, of: 0, count: 0 },
-            Want::Last(count) => Range { after: 0, of: 0, count: count.min(size) },
-            // Reading on towards the past starts below a position; what is there is cut out of all that is retained.
-            Want::Page { since: Some(_), reverse: true, .. } => Range { after: 0, of: 0, count: size },
-            Want::Since { after, lineage } | Want::Page { since: Some((after, lineage)), reverse: false, .. } => {
-                Range { after, of: lineage.unwrap_or(0), count: size }
+            Want::Nothing => Range { count: 0, ..all },
+            Want::Last(count) => Range { count: count.min(size), ..all },
+            Want::Since { after, lineage } => Range { after, of: lineage.unwrap_or(0), ..all },
+            Want::Page { limit, since, reverse } => {
+                let page = Range { count: limit.min(size), ..all };
+                match since {
+                    None => page,
+                    Some((below, lineage)) if reverse => {
+                        Range { upto: below.saturating_sub(1), of: lineage.unwrap_or(0), ..page }
+                    }
+                    Some((after, lineage)) => Range { after, of: lineage.unwrap_or(0), newest: false, ..page },
+                }
             }
-            Want::Page { limit, since: None, .. } => Range { after: 0, of: 0, count: limit.min(size) },
         }
     }
 }
 
-/// A stretch of a room's history: the newest `count` frames after a position, if the position means anything here.
+/// A stretch of a room's history: `count` frames with `after < n ≤ upto`, from one of its ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range {
+    /// Exclusive.
     pub(crate) after: u64,
-    /// The lineage `after` belongs to; 0 = none.
+    /// Inclusive.
+    pub(crate) upto: u64,
+    /// The lineage the bounds belong to; 0 = none.
     pub(crate) of: u64,
     pub(crate) count: u32,
+    /// The newest `count` of it; else the oldest.
+    pub(crate) newest: bool,
 }
 
 impl Range {
-    /// The exclusive lower bound in a slot of `lineage`: a position of another lineage bounds nothing.
-    pub(crate) fn after_in(&self, lineage: u64) -> u64 {
-        if self.of == lineage { self.after } else { 0 }
+    /// The same in a room of which `facts` are known: positions of another lineage bound nothing, and what comes after the
+    /// facts is not meant.
+    pub(crate) fn within(self, facts: RoomFacts) -> Range {
+        let (after, upto) = if self.of == facts.lineage { (self.after, self.upto) } else { (0, u64::MAX) };
+        Range { after, upto: upto.min(facts.last), of: facts.lineage, ..self }
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.count == 0 || self.upto <= self.after
     }
 }
 
@@ -85,13 +107,22 @@ pub struct History {
     pub gap: bool,
 }
 
-/// A range as it was found: the newest frames in it, and whether older ones of it exist or existed.
+/// A range as it was found: frames of it from the end it was read from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Rising `n`.
     pub frames: Vec<Arc<Frame>>,
-    /// The range held more than was asked for.
+    /// The range holds more in the reading direction.
     pub more: bool,
+}
+
+impl Found {
+    /// Leaves out what is too old to be shown. Where that was met reading backwards, nothing further is shown either.
+    pub(crate) fn expire(&mut self, newest: bool, oldest_ms: u64) {
+        let before = self.frames.len();
+        self.frames.retain(|frame| frame.time_ms >= oldest_ms);
+        self.more &= !newest || self.frames.len() == before;
+    }
 }
 
 /// The facts about a room an answer is judged by.
@@ -104,12 +135,11 @@ pub(crate) struct RoomFacts {
 }
 
 /// Turns what was found into what was wanted.
-pub(crate) fn assemble(want: Want, facts: RoomFacts, mut found: Found, oldest_ms: u64, limits: &Limits) -> History {
-    let before = found.frames.len();
-    found.frames.retain(|frame| frame.time_ms >= oldest_ms);
-    let trimmed = found.more || found.frames.len() < before;
-    let after = want.range(limits).after_in(facts.lineage);
-    let contiguous = !trimmed && is_contiguous(after, &found.frames, facts.last);
+pub(crate) fn assemble(want: Want, facts: RoomFacts, found: Found, limits: &Limits) -> History {
+    let range = want.range(limits).within(facts);
+    // The end of a page that others follow is not the end of the room.
+    let end = if found.more && !range.newest { 0 } else { facts.last };
+    let contiguous = is_contiguous(range.after, &found.frames, end);
     let mut history = History {
         lineage: facts.lineage,
         head: facts.head,
@@ -121,37 +151,21 @@ pub(crate) fn assemble(want: Want, facts: RoomFacts, mut found: Found, oldest_ms
     match want {
         Want::Nothing | Want::Last(_) => {}
         Want::Since { lineage, .. } => history.recovered = Some(lineage == Some(facts.lineage) && contiguous),
-        Want::Page { limit, since, reverse } => {
-            let known = since.filter(|(_, lineage)| *lineage == Some(facts.lineage));
-            // Beyond the count of retention nothing is visible; short of it there is more that one answer cannot hold.
-            let more = found.more && before < limits.history_size as usize;
-            if let (true, Some((below, _))) = (reverse, known) {
-                history.frames.retain(|frame| frame.n < below);
+        Want::Page { since, reverse, .. } => {
+            // Reading forward from nowhere ends at the head.
+            history.complete = !found.more || (since.is_none() && !reverse);
+            let known = since.is_none_or(|(_, lineage)| lineage == Some(facts.lineage));
+            history.gap = !known || (since.is_some() && !reverse && !contiguous);
+            if reverse {
+                history.frames.reverse();
             }
-            page(&mut history, limit as usize, since.is_some(), reverse, more);
-            history.gap = since.is_some() && (known.is_none() || (!reverse && !contiguous));
         }
     }
     history
 }
 
-/// Cuts a page out of everything that is retained in the range.
-fn page(history: &mut History, limit: usize, forward: bool, reverse: bool, more: bool) {
-    let extra = history.frames.len().saturating_sub(limit);
-    if reverse || !forward {
-        history.frames.drain(..extra);
-        // Reading towards the past ends at the oldest retained item; reading forward from nowhere ends at the head.
-        history.complete = !reverse || (extra == 0 && !more);
-    } else {
-        history.frames.truncate(limit);
-        history.complete = extra == 0;
-    }
-    if reverse {
-        history.frames.reverse();
-    }
-}
-
-fn is_contiguous(after: u64, frames: &[Arc<Frame>], last: u64) -> bool {
+/// Whether `frames` are all of the room from `after` to `end`.
+fn is_contiguous(after: u64, frames: &[Arc<Frame>], end: u64) -> bool {
     let mut cursor = after;
     for frame in frames {
         if frame.prev > cursor {
@@ -159,7 +173,7 @@ fn is_contiguous(after: u64, frames: &[Arc<Frame>], last: u64) -> bool {
         }
         cursor = frame.n;
     }
-    cursor >= last
+    cursor >= end
 }
 
 /// A node's answer to another's `Request::History`.

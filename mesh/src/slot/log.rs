@@ -47,13 +47,14 @@ impl RoomLog {
         self.frames.front().is_some_and(|first| first.prev <= after)
     }
 
-    /// How many frames with `after < n` are here.
-    pub(crate) fn count_after(&self, after: u64) -> usize {
-        self.frames.len() - self.frames.partition_point(|frame| frame.n <= after)
+    /// The position after which the newest `size` frames are, or 0 when fewer are here.
+    pub(crate) fn floor(&self, size: u32) -> u64 {
+        let at = self.frames.len().checked_sub(size as usize);
+        at.and_then(|at| self.frames.get(at)).map_or(0, |frame| frame.n - 1)
     }
 
     /// The frames with `after < n ≤ upto`, oldest first.
-    pub(crate) fn range(&self, after: u64, upto: u64) -> impl DoubleEndedIterator<Item = &Arc<Frame>> {
+    pub(crate) fn range(&self, after: u64, upto: u64) -> impl ExactSizeIterator<Item = &Arc<Frame>> {
         let from = self.frames.partition_point(|frame| frame.n <= after);
         let to = self.frames.partition_point(|frame| frame.n <= upto).max(from);
         self.frames.range(from..to)

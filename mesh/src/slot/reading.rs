@@ -1,8 +1,8 @@
 //! Joins and history: from memory when it has the answer, else read from the store or from the owner.
 //!
-//! Invariants: what was read ends at a fixed `upto`; what came after it is taken from memory at the moment of the answer,
-//! or read again when memory has let it go, so that an answer always ends at the room's head; a join is a member from its
-//! answer on, never before.
+//! Invariants: a question is fixed when it is taken: its bounds, and the facts its answer is judged by, are of one moment of
+//! the owner. A page answers that moment. A join answers the present: what came after its reading is taken from memory at
+//! the moment of the answer, or read too when memory has let it go. A join is a member from its answer on, never before.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,9 +10,10 @@ use bytes::Bytes;
 
 use super::{
     Answer, Ask, Found, Output, PendingJoin, Shards, Slot, Slots, Want,
-    follower::{Followed, Follower, Stream},
+    follower::{Followed, Stream},
     history::{Range, Reply, RoomFacts, UNREACHABLE, assemble},
     log::RoomLog,
+    owner::Owner,
 };
 use crate::{
     room::RoomKey,
@@ -24,25 +25,45 @@ const ATTEMPTS_MAX: u8 = 8;
 
 /// Who waits for a reading.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Purpose {
+pub(crate) enum Asker {
     /// A join of this node.
     Join(PendingJoin),
     /// A `room:history` of this node.
     Page(Ask, Want),
     /// Another node, by the driver's name for its request.
-    Remote(u64),
+    Peer(u64),
     /// A follower whose stream has a gap.
-    Fill,
+    Stream,
+}
+
+impl Asker {
+    /// What somebody of this node wants to see.
+    fn want(self) -> Option<Want> {
+        match self {
+            Asker::Join(PendingJoin { want, .. }) | Asker::Page(_, want) => Some(want),
+            Asker::Peer(_) | Asker::Stream => None,
+        }
+    }
 }
 
 /// A question to the store or to the owner that has no answer yet.
 #[derive(Debug)]
 pub(crate) struct Reading {
     pub(super) room: RoomKey,
-    pub(super) purpose: Purpose,
-    upto: u64,
+    pub(super) asker: Asker,
+    /// What is being read.
+    range: Range,
+    /// The room when the question was taken; `None` = the owner says.
+    facts: Option<RoomFacts>,
     found: Found,
     attempts: u8,
+}
+
+impl Reading {
+    fn new(room: RoomKey, asker: Asker, range: Range, facts: Option<RoomFacts>) -> Reading {
+        let range = facts.map_or(range, |facts| range.within(facts));
+        Reading { room, asker, range, facts, found: Found::default(), attempts: 0 }
+    }
 }
 
 impl Slots {
@@ -65,7 +86,7 @@ impl Slots {
                 return self.attend(number, now);
             }
         }
-        self.ask_room(room, Purpose::Join(join), now_ms);
+        self.ask_room(room, Asker::Join(join), join.want, now_ms);
     }
 
     /// The last member on `shard` left `room`.
@@ -94,116 +115,129 @@ impl Slots {
     /// Somebody on `ask.shard` reads `room`. Answered by `Answer::History`.
     pub fn handle_history(&mut self, room: &RoomKey, want: Want, ask: Ask, now_ms: u64) {
         self.slot(room.slot());
-        self.ask_room(room, Purpose::Page(ask, want), now_ms);
+        self.ask_room(room, Asker::Page(ask, want), want, now_ms);
     }
 
     /// Another node reads; `request` is the driver's name for it. Answered by `Output::Respond`.
     pub fn handle_history_request(&mut self, request: u64, body: &[u8]) {
         let parsed = match Request::decode(body) {
-            Ok(Request::History { room, after, of, upto, count }) => {
-                RoomKey::from_bytes(Bytes::copy_from_slice(room)).map(|room| (room, Range { after, of, count }, upto))
+            Ok(Request::History { room, after, upto, of, count, newest }) => {
+                let count = count.min(self.config.limits.history_size);
+                let range = Range { after, upto, of, count, newest };
+                RoomKey::from_bytes(Bytes::copy_from_slice(room)).map(|room| (room, range))
             }
             Ok(Request::Figures) | Err(_) => None,
         };
-        let Some((room, range, upto)) = parsed else { return self.respond(request, &Reply::Unavailable) };
-        if matches!(self.slot(room.slot()), Slot::Follower(_)) {
-            return self.respond(request, &Reply::Unavailable);
+        let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
+        match self.slot(room.slot()) {
+            Slot::Owner(owner) => {
+                let facts = owner.facts(&room);
+                self.dispatch(Reading::new(room, Asker::Peer(request), range, Some(facts)));
+            }
+            Slot::Follower(_) => self.respond(request, &Reply::Unavailable),
         }
-        let range = Range { count: range.count.min(self.config.limits.history_size), ..range };
-        self.start(room, Purpose::Remote(request), range, upto);
     }
 
     /// The store's answer; `None` = it could not read.
     pub fn handle_read(&mut self, read: u64, found: Option<Found>, now_ms: u64) {
-        let Some(reading) = self.readings.remove(&read) else { return };
-        match found {
-            Some(found) => {
-                let facts = self.facts(&reading.room);
-                self.handle_found(reading, facts, found, now_ms);
-            }
-            None => self.fail(&reading),
+        let Some(mut reading) = self.readings.remove(&read) else { return };
+        let (Some(mut found), Some(facts)) = (found, reading.facts) else { return self.fail(&reading) };
+        let last = found.frames.last().map(|frame| frame.n);
+        found.expire(reading.range.newest, self.config.limits.oldest_ms(now_ms));
+        if let (true, true, Some(last)) = (found.more, found.frames.is_empty(), last) {
+            // All of it is too old: the page begins further on. Each step reads past `last`, so this ends.
+            reading.range.after = last;
+            return self.dispatch(reading);
         }
+        self.handle_found(reading, facts, found, now_ms);
     }
 
     /// The owner's answer; `None` = it could not be asked.
     pub fn handle_fetched(&mut self, read: u64, body: Option<Bytes>, now_ms: u64) {
         let Some(reading) = self.readings.remove(&read) else { return };
-        match body.map(Reply::decode) {
-            Some(Ok(Reply::Found(facts, found))) => match reading.purpose {
-                Purpose::Fill => self.handle_filled(&reading.room, read, facts, found),
-                Purpose::Join(..) | Purpose::Page(..) | Purpose::Remote(_) => {
-                    let facts = self.facts(&reading.room).or(Some(facts));
-                    self.handle_found(reading, facts, found, now_ms);
-                }
-            },
-            Some(Ok(Reply::Unavailable) | Err(_)) | None => self.fail(&reading),
+        let Some(Ok(Reply::Found(facts, found))) = body.map(Reply::decode) else { return self.fail(&reading) };
+        match reading.asker {
+            Asker::Stream => self.handle_filled(&reading.room, read, facts, found),
+            Asker::Join(_) | Asker::Page(..) | Asker::Peer(_) => self.handle_found(reading, facts, found, now_ms),
         }
     }
 
     /// Answers from memory if it has everything, else starts reading.
-    fn ask_room(&mut self, room: &RoomKey, purpose: Purpose, now_ms: u64) {
-        let (Purpose::Join(PendingJoin { want, .. }) | Purpose::Page(_, want)) = purpose else { return };
+    fn ask_room(&mut self, room: &RoomKey, asker: Asker, want: Want, now_ms: u64) {
+        let size = self.config.limits.history_size;
         let range = want.range(&self.config.limits);
-        if let Some((facts, log)) = self.known(room) {
-            if let Some(found) = from_memory(log, range, facts) {
-                return self.finish(room, purpose, facts, found, now_ms);
+        let mut facts = None;
+        if let Some((known, log)) = self.known(room) {
+            if let Some(found) = from_memory(log, range.within(known), size) {
+                return self.finish(room, asker, known, found, now_ms);
             }
-            let upto = facts.last;
-            return self.start(room.clone(), purpose, range, upto);
+            facts = Some(known);
         }
-        self.start(room.clone(), purpose, range, u64::MAX);
+        if matches!((self.slots.get(&room.slot()), asker), (Some(Slot::Follower(_)), Asker::Page(..))) {
+            // The owner may be ahead of us, and its answer says where it ends.
+            facts = None;
+        }
+        self.dispatch(Reading::new(room.clone(), asker, range, facts));
+    }
+
+    /// Asks the owner for what a stream misses.
+    pub(super) fn fetch_missing(&mut self, room: &RoomKey, range: Range) {
+        self.dispatch(Reading::new(room.clone(), Asker::Stream, range, None));
     }
 
     /// Asks the store (when the slot is ours) or the owner.
-    pub(super) fn start(&mut self, room: RoomKey, purpose: Purpose, range: Range, upto: u64) {
-        let reading = Reading { room, purpose, upto, found: Found::default(), attempts: 0 };
-        self.dispatch(reading, range);
-    }
-
-    fn dispatch(&mut self, reading: Reading, range: Range) {
+    fn dispatch(&mut self, reading: Reading) {
         self.next_read += 1;
-        let read = self.next_read;
-        let (room, upto) = (reading.room.clone(), reading.upto);
-        match self.slots.get(&room.slot()) {
+        let (read, room) = (self.next_read, reading.room.clone());
+        let Range { after, upto, of, count, newest } = reading.range;
+        let output = match self.slots.get(&room.slot()) {
             Some(Slot::Owner(owner)) => {
-                let after = range.after_in(owner.lineage);
-                self.outputs.push_back(Output::Read { read, room, after, upto, count: range.count });
+                let after = after.max(floor(owner, &room, self.config.limits.history_size));
+                Output::Read { read, room, after, upto, count, newest }
             }
-            Some(Slot::Follower(Follower { owner: Some(owner), .. })) if self.links.contains(owner) => {
-                let Range { after, of, count } = range;
-                let request = Request::History { room: room.as_bytes(), after, of, upto, count }.encode();
-                self.outputs.push_back(Output::Fetch { read, from: *owner, request });
+            Some(Slot::Follower(follower)) => {
+                let owner = follower.owner.filter(|owner| self.links.contains(owner));
+                let Some(from) = owner else { return self.fail(&reading) };
+                let request = Request::History { room: room.as_bytes(), after, upto, of, count, newest }.encode();
+                Output::Fetch { read, from, request }
             }
-            Some(Slot::Follower(_)) | None => return self.fail(&reading),
-        }
+            None => return self.fail(&reading),
+        };
+        self.outputs.push_back(output);
         self.readings.insert(read, reading);
     }
 
-    fn handle_found(&mut self, mut reading: Reading, facts: Option<RoomFacts>, found: Found, now_ms: u64) {
+    fn handle_found(&mut self, reading: Reading, facts: RoomFacts, found: Found, now_ms: u64) {
+        match reading.asker {
+            Asker::Join(join) => self.handle_join_found(reading, join, found, now_ms),
+            Asker::Page(..) => self.finish(&reading.room, reading.asker, facts, found, now_ms),
+            Asker::Peer(request) => self.respond(request, &Reply::Found(facts, found)),
+            // A stream is filled by its owner, never from a store.
+            Asker::Stream => self.fail(&reading),
+        }
+    }
+
+    /// What a join read, brought up to the present.
+    fn handle_join_found(&mut self, mut reading: Reading, join: PendingJoin, found: Found, now_ms: u64) {
         reading.found.more |= found.more;
         reading.found.frames.extend(found.frames);
-        let Some(facts) = facts else { return self.fail(&reading) };
-        if let Purpose::Remote(request) = reading.purpose {
-            return self.respond(request, &Reply::Found(facts, reading.found));
-        }
-        if let Purpose::Join(join) = reading.purpose
-            && let Some(Slot::Follower(follower)) = self.slots.get_mut(&reading.room.slot())
-            && let Some(followed) = follower.rooms.get_mut(&reading.room)
-            && !followed.is_following()
-        {
+        if let Some(followed) = self.followed(&reading.room).filter(|followed| !followed.is_following()) {
             // The stream broke meanwhile: the join starts again when the owner has answered.
             return followed.joins.push(join);
         }
-        if let Some((facts, log)) = self.known(&reading.room)
-            && facts.last > reading.upto
-        {
-            if !log.covers(reading.upto) {
+        let Some((facts, log)) = self.known(&reading.room) else { return self.fail(&reading) };
+        if reading.facts.is_none_or(|asked| asked.lineage != facts.lineage) {
+            // What was read belongs to a past that does not lead here.
+            return self.ask_room(&reading.room, reading.asker, join.want, now_ms);
+        }
+        if facts.last > reading.range.upto {
+            if !log.covers(reading.range.upto) {
                 return self.read_on(reading, facts);
             }
-            let newer: Vec<Arc<Frame>> = log.range(reading.upto, u64::MAX).cloned().collect();
+            let newer: Vec<Arc<Frame>> = log.range(reading.range.upto, u64::MAX).cloned().collect();
             reading.found.frames.extend(newer);
         }
-        self.finish(&reading.room, reading.purpose, facts, reading.found, now_ms);
+        self.finish(&reading.room, reading.asker, facts, reading.found, now_ms);
     }
 
     /// Memory let go what came while we read: read that too.
@@ -212,44 +246,58 @@ impl Slots {
         if reading.attempts > ATTEMPTS_MAX {
             return self.fail(&reading);
         }
-        let next = Range { after: reading.upto, of: facts.lineage, count: self.config.limits.history_size };
-        reading.upto = facts.last;
-        self.dispatch(reading, next);
+        let (after, count) = (reading.range.upto, self.config.limits.history_size);
+        reading.range = Range { after, upto: facts.last, of: facts.lineage, count, newest: true };
+        self.dispatch(reading);
     }
 
-    fn finish(&mut self, room: &RoomKey, purpose: Purpose, facts: RoomFacts, mut found: Found, now_ms: u64) {
-        let (ask, want, joins) = match purpose {
-            Purpose::Join(PendingJoin { ask, want, .. }) => (ask, want, true),
-            Purpose::Page(ask, want) => (ask, want, false),
-            Purpose::Remote(_) | Purpose::Fill => return,
-        };
+    fn finish(&mut self, room: &RoomKey, asker: Asker, facts: RoomFacts, mut found: Found, now_ms: u64) {
+        let Some(want) = asker.want() else { return };
         let limits = &self.config.limits;
-        let count = want.range(limits).count as usize;
-        if found.frames.len() > count {
-            found.frames.drain(..found.frames.len() - count);
+        let Range { count, newest, .. } = want.range(limits);
+        found.expire(newest, limits.oldest_ms(now_ms));
+        if newest && found.frames.len() > count as usize {
+            found.frames.drain(..found.frames.len() - count as usize);
             found.more = true;
         }
-        let history = assemble(want, facts, found, limits.oldest_ms(now_ms), limits);
-        if joins {
-            self.add_member_shard(room, ask.shard);
-            self.answer(ask, Answer::Joined(Ok(history)));
-        } else {
-            self.answer(ask, Answer::History(Ok(history)));
+        let history = assemble(want, facts, found, limits);
+        match asker {
+            Asker::Join(PendingJoin { ask, .. }) => {
+                self.add_member_shard(room, ask.shard);
+                self.answer(ask, Answer::Joined(Ok(history)));
+            }
+            Asker::Page(ask, _) => self.answer(ask, Answer::History(Ok(history))),
+            Asker::Peer(_) | Asker::Stream => {}
         }
     }
 
     /// Tells whoever waits that there is no answer.
-    pub(super) fn fail(&mut self, reading: &Reading) {
-        match reading.purpose {
-            Purpose::Join(join) => self.answer(join.ask, Answer::Joined(Err(UNREACHABLE))),
-            Purpose::Page(ask, _) => self.answer(ask, Answer::History(Err(UNREACHABLE))),
-            Purpose::Remote(request) => self.respond(request, &Reply::Unavailable),
-            Purpose::Fill => self.ask_again(&reading.room),
+    fn fail(&mut self, reading: &Reading) {
+        match reading.asker {
+            Asker::Join(join) => self.answer(join.ask, Answer::Joined(Err(UNREACHABLE))),
+            Asker::Page(ask, _) => self.answer(ask, Answer::History(Err(UNREACHABLE))),
+            Asker::Peer(request) => self.respond(request, &Reply::Unavailable),
+            Asker::Stream => self.ask_again(&reading.room),
         }
     }
 
-    pub(super) fn refuse(&mut self, request: u64) {
-        self.respond(request, &Reply::Unavailable);
+    /// Readings of a slot that changed hands; they have to be started again.
+    pub(super) fn take_readings(&mut self, number: u16) -> Vec<(RoomKey, Asker)> {
+        let of_slot = self.readings.iter().filter(|(_, reading)| reading.room.slot() == number);
+        let mut reads: Vec<u64> = of_slot.map(|(read, _)| *read).collect();
+        reads.sort_unstable();
+        reads.into_iter().filter_map(|read| self.readings.remove(&read)).map(|r| (r.room, r.asker)).collect()
+    }
+
+    /// Starts again what was being read when the slot changed hands.
+    pub(super) fn read_again(&mut self, room: &RoomKey, asker: Asker, now: Instant, now_ms: u64) {
+        match asker {
+            Asker::Join(join) => self.join(room, join, now, now_ms),
+            Asker::Page(ask, want) => self.handle_history(room, want, ask, now_ms),
+            Asker::Peer(request) => self.respond(request, &Reply::Unavailable),
+            // The new owner's answer to our interest finds out again what is missing.
+            Asker::Stream => {}
+        }
     }
 
     fn respond(&mut self, request: u64, reply: &Reply) {
@@ -268,10 +316,6 @@ impl Slots {
         }
     }
 
-    fn facts(&self, room: &RoomKey) -> Option<RoomFacts> {
-        self.known(room).map(|(facts, _)| facts)
-    }
-
     fn add_member_shard(&mut self, room: &RoomKey, shard: u8) {
         let shards: Option<&mut Shards> = match self.slots.get_mut(&room.slot()) {
             Some(Slot::Owner(owner)) => Some(&mut owner.room(room).shards),
@@ -287,17 +331,23 @@ impl Slots {
     }
 }
 
+/// Where retention by count ends, as far as the owner's memory knows.
+fn floor(owner: &Owner, room: &RoomKey, size: u32) -> u64 {
+    owner.rooms.get(room).map_or(0, |room| room.log.floor(size))
+}
+
 /// The range from memory, if memory can prove that it is all there is or all that was asked for.
-fn from_memory(log: &RoomLog, range: Range, facts: RoomFacts) -> Option<Found> {
-    let after = range.after_in(facts.lineage);
-    if range.count == 0 || facts.last <= after {
+fn from_memory(log: &RoomLog, range: Range, size: u32) -> Option<Found> {
+    if range.is_empty() {
         return Some(Found::default());
     }
-    let have = log.count_after(after);
-    let count = range.count as usize;
-    if have < count && !log.covers(after) {
+    let after = range.after.max(log.floor(size));
+    let (whole, count) = (log.covers(after), range.count as usize);
+    let have = log.range(after, range.upto);
+    let extra = have.len().saturating_sub(count);
+    if !whole && (!range.newest || have.len() < count) {
         return None;
     }
-    let frames = log.range(after, u64::MAX).skip(have.saturating_sub(count)).cloned().collect();
-    Some(Found { frames, more: have > count || !log.covers(after) })
+    let skip = if range.newest { extra } else { 0 };
+    Some(Found { frames: have.skip(skip).take(count).cloned().collect(), more: extra > 0 || !whole })
 }

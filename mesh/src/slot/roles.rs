@@ -10,7 +10,6 @@ use super::{
     follower::{Followed, Follower, Stream},
     lane_of,
     owner::Owner,
-    reading::Purpose,
 };
 use crate::{NodeId, Table, room::RoomKey};
 
@@ -63,7 +62,7 @@ impl Slots {
             match slot {
                 Slot::Owner(owner) => owner.drop_node(node),
                 Slot::Follower(follower) if follower.owner == Some(node) && follower.is_waiting() => {
-                    waiting.push(*number)
+                    waiting.push(*number);
                 }
                 Slot::Follower(_) => {}
             }
@@ -135,8 +134,8 @@ impl Slots {
                 }
             }
         }
-        for (room, purpose) in readings {
-            self.read_again(&room, purpose, now, now_ms);
+        for (room, asker) in readings {
+            self.read_again(&room, asker, now, now_ms);
         }
     }
 
@@ -179,23 +178,6 @@ impl Slots {
         }
         for (room, join) in joins {
             self.join(&room, join, now, now_ms);
-        }
-    }
-
-    fn take_readings(&mut self, number: u16) -> Vec<(RoomKey, Purpose)> {
-        let mut reads: Vec<u64> =
-            self.readings.iter().filter(|(_, reading)| reading.room.slot() == number).map(|(read, _)| *read).collect();
-        reads.sort_unstable();
-        reads.into_iter().filter_map(|read| self.readings.remove(&read)).map(|r| (r.room, r.purpose)).collect()
-    }
-
-    fn read_again(&mut self, room: &RoomKey, purpose: Purpose, now: Instant, now_ms: u64) {
-        match purpose {
-            Purpose::Join(join) => self.join(room, join, now, now_ms),
-            Purpose::Page(ask, want) => self.handle_history(room, want, ask, now_ms),
-            Purpose::Remote(request) => self.refuse(request),
-            // The new owner's answer to our interest finds out again what is missing.
-            Purpose::Fill => {}
         }
     }
 }

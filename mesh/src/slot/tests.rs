@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::wire::message::{Control, FLAG_VOLATILE};
 
+mod paging;
 mod schedule;
 mod stories;
 
@@ -33,6 +34,8 @@ struct Node {
     answers: BTreeMap<u64, Answer>,
     joining: BTreeMap<u64, RoomKey>,
     received_frames: usize,
+    /// Frames the store gives at most in one page, as if they were large.
+    page_max: usize,
     /// So many frames to this node find the lane full.
     refuses: usize,
 }
@@ -274,6 +277,7 @@ impl Node {
             answers: BTreeMap::new(),
             joining: BTreeMap::new(),
             received_frames: 0,
+            page_max: usize::MAX,
             refuses: 0,
         }
     }
@@ -299,11 +303,12 @@ impl Node {
                 assert_eq!(Frame::decode(bytes).as_ref(), Ok(&*frame), "the store gets other bytes than the members");
                 self.store.push(frame);
             }
-            Output::Read { read, room, after, upto, count } => {
+            Output::Read { read, room, after, upto, count, newest } => {
                 let in_range = |frame: &&Arc<Frame>| frame.room == room && frame.n > after && frame.n <= upto;
                 let frames: Vec<Arc<Frame>> = self.store.iter().filter(in_range).cloned().collect();
-                let skip = frames.len().saturating_sub(count as usize);
-                let found = Found { frames: frames[skip..].to_vec(), more: skip > 0 };
+                let take = frames.len().min(count as usize).min(self.page_max);
+                let part = if newest { &frames[frames.len() - take..] } else { &frames[..take] };
+                let found = Found { frames: part.to_vec(), more: take < frames.len() };
                 self.slots.handle_read(read, Some(found), now_ms);
             }
             Output::Send { .. } | Output::Fetch { .. } | Output::Respond { .. } => unreachable!("handled by the world"),

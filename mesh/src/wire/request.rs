@@ -10,18 +10,20 @@ use super::message::{DecodeError, config, decode_whole};
 /// What a node asks another on a stream of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub enum Request<'a> {
-    /// The newest `count` frames of `room` with `after < n ≤ upto`.
+    /// `count` frames of `room` with `after < n ≤ upto`, from one end of that range.
     History {
         /// `RoomKey` bytes.
         room: &'a [u8],
-        /// Exclusive lower bound, if the slot's lineage is `of`; else there is none.
+        /// Exclusive lower bound, if the slot's lineage is `of`; else there are no bounds.
         after: u64,
-        /// The lineage `after` belongs to; 0 = none.
-        of: u64,
-        /// Inclusive upper bound.
+        /// Inclusive upper bound, likewise.
         upto: u64,
+        /// The lineage the bounds belong to; 0 = none.
+        of: u64,
         /// At most this many.
         count: u32,
+        /// The newest of the range; else the oldest.
+        newest: bool,
     },
     /// Figures of the node for `GET /api/cluster`.
     Figures,

@@ -55,6 +55,16 @@ fn control_messages_have_the_bytes_they_always_had() {
 }
 
 #[test]
+fn requests_have_the_bytes_they_always_had() {
+    use crate::wire::request::Request;
+    let request = Request::History { room: b"/\0a", after: 1, upto: 300, of: 9, count: 5, newest: true };
+    let golden: &[u8] = &[0, 3, b'/', 0, b'a', 1, 251, 44, 1, 9, 5, 1];
+    assert_eq!(request.encode(), golden);
+    assert_eq!(Request::decode(golden), Ok(request));
+    assert_eq!(&Request::Figures.encode()[..], &[1]);
+}
+
+#[test]
 fn every_prefix_of_a_frame_is_an_error_or_a_shorter_payload() {
     let bytes = frame().encode();
     let names_end = bytes.len() - frame().payload.len();
