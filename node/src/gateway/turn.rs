@@ -11,7 +11,6 @@ use std::{
 
 use mesh::{
     NodeId, SendError,
-    room::RoomKey,
     slot::{Found, Output},
     wire::message::Frame,
 };
@@ -99,7 +98,11 @@ impl Gateway {
                 }
                 Output::Send { to, lane, frame } => self.sends.push((to, lane, frame)),
                 Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),
-                Output::Read { read, room, after, upto, count } => self.read(read, &room, after, upto, count),
+                Output::Read { read, room, after, upto, count, newest } => {
+                    let limit = usize::try_from(count).unwrap_or(usize::MAX);
+                    let (slot, room) = (room.slot(), room.as_bytes().clone());
+                    self.read(read, Query { slot, room, after, upto, limit, max_bytes: READ_BYTES_MAX, newest });
+                }
                 Output::Fetch { read, from, request } => self.tasks.push(Task::Fetch { read, from, request }),
                 Output::Respond { request, body } => {
                     if let Some(responder) = usize::try_from(request).ok().and_then(|r| self.requests.try_remove(r)) {
@@ -163,17 +166,8 @@ impl Gateway {
     }
 
     /// Reads history. What was stamped this turn is appended first, so that a read sees it.
-    fn read(&mut self, read: u64, room: &RoomKey, after: u64, upto: u64, count: u32) {
+    fn read(&mut self, read: u64, query: Query) {
         self.append();
-        let query = Query {
-            slot: room.slot(),
-            room: room.as_bytes().clone(),
-            after,
-            upto,
-            limit: usize::try_from(count).unwrap_or(usize::MAX),
-            max_bytes: READ_BYTES_MAX,
-            newest: true,
-        };
         let back = self.context.shards[usize::from(self.shard)].clone();
         let asked = self.context.store.read(query, move |page| {
             let found = page.ok().map(|page| {
