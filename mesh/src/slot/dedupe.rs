@@ -122,3 +122,50 @@ impl Ids {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STAMP: Stamp = Stamp { lineage: 1, n: 1 };
+
+    fn origin(generation: u64, oseq: u64) -> Origin {
+        Origin { node: NodeId(1), generation, shard: 0, oseq }
+    }
+
+    #[test]
+    fn a_publish_is_new_once_and_only_after_the_one_before_it() {
+        let mut origins = Origins::default();
+        assert_eq!(origins.seen(origin(1, 5), 0), Seen::New);
+        assert_eq!(origins.seen(origin(1, 6), 5), Seen::Early);
+        origins.record(origin(1, 5), Ok(STAMP));
+        assert_eq!(origins.seen(origin(1, 5), 0), Seen::Answered(Ok(STAMP)));
+        assert_eq!(origins.seen(origin(1, 4), 0), Seen::Stale, "it was overtaken");
+        assert_eq!(origins.seen(origin(1, 9), 5), Seen::New);
+        assert_eq!(origins.seen(origin(1, 9), 8), Seen::Early);
+    }
+
+    #[test]
+    fn a_restarted_origin_begins_anew_and_its_past_is_over() {
+        let mut origins = Origins::default();
+        origins.record(origin(1, 5), Ok(STAMP));
+        assert_eq!(origins.seen(origin(2, 1), 0), Seen::New);
+        assert_eq!(origins.seen(origin(2, 2), 1), Seen::Early);
+        origins.record(origin(2, 1), Ok(STAMP));
+        assert_eq!(origins.seen(origin(1, 6), 0), Seen::Stale);
+    }
+
+    #[test]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an Instant can only come from the clock; it moves by hand from here"
+    )]
+    fn an_id_is_remembered_for_its_window_and_takes_no_memory_after_it() {
+        let (mut ids, room, now) = (Ids::default(), RoomKey::new("/", "a"), Instant::now());
+        ids.record(&room, &"k".into(), STAMP, now);
+        ids.expire(now + ID_WINDOW - Duration::from_millis(1));
+        assert_eq!(ids.answer(&room, &"k".into(), now), Some(STAMP));
+        ids.expire(now + ID_WINDOW);
+        assert!(ids.stamps.is_empty() && ids.order.is_empty());
+    }
+}

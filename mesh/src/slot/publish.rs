@@ -84,6 +84,7 @@ impl Slots {
         if matches!(verdict, Verdict::Early) {
             return self.send(from, number, Control::Resend { slot: number }.encode());
         }
+        self.released_for_peers += u64::from(matches!(verdict, Verdict::Release(..)));
         let Some(result) = self.perform(number, verdict) else { return };
         let (slot, shard, oseq) = (number, origin.shard, origin.oseq);
         let answer = match result {

@@ -209,7 +209,7 @@ impl Slots {
 
     fn handle_found(&mut self, reading: Reading, facts: RoomFacts, found: Found, now_ms: u64) {
         match reading.asker {
-            Asker::Join(join) => self.handle_join_found(reading, join, found, now_ms),
+            Asker::Join(join) => self.handle_join_found(reading, join, facts, found, now_ms),
             Asker::Page(..) => self.finish(&reading.room, reading.asker, facts, found, now_ms),
             Asker::Peer(request) => self.respond(request, &Reply::Found(facts, found)),
             // A stream is filled by its owner, never from a store.
@@ -217,8 +217,19 @@ impl Slots {
         }
     }
 
-    /// What a join read, brought up to the present.
-    fn handle_join_found(&mut self, mut reading: Reading, join: PendingJoin, found: Found, now_ms: u64) {
+    /// What a join read in a room of such facts, brought up to the present.
+    fn handle_join_found(
+        &mut self,
+        mut reading: Reading,
+        join: PendingJoin,
+        read: RoomFacts,
+        found: Found,
+        now_ms: u64,
+    ) {
+        let Some(asked) = reading.facts.filter(|asked| asked.lineage == read.lineage) else {
+            // The owner began anew and our stream from it has not noticed yet.
+            return self.fail(&reading);
+        };
         reading.found.more |= found.more;
         reading.found.frames.extend(found.frames);
         if let Some(followed) = self.followed(&reading.room).filter(|followed| !followed.is_following()) {
@@ -226,7 +237,7 @@ impl Slots {
             return followed.joins.push(join);
         }
         let Some((facts, log)) = self.known(&reading.room) else { return self.fail(&reading) };
-        if reading.facts.is_none_or(|asked| asked.lineage != facts.lineage) {
+        if asked.lineage != facts.lineage {
             // What was read belongs to a past that does not lead here.
             return self.ask_room(&reading.room, reading.asker, join.want, now_ms);
         }

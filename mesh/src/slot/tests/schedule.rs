@@ -1,4 +1,4 @@
-//! Random schedules: joins, leaves, publishes, broken and mended links in any order, on three nodes.
+//! Random schedules: joins, leaves, publishes, full lanes, broken and mended links in any order, on three nodes.
 
 use proptest::prelude::*;
 
@@ -11,6 +11,7 @@ enum Step {
     Publish(u16),
     Cut(u16),
     Mend(u16),
+    Refuse(u16, usize),
     Settle,
     Carry(u16, u16),
     Perform(u16),
@@ -24,6 +25,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..3u16).prop_map(Step::Publish),
         1 => (0..3u16).prop_map(Step::Cut),
         2 => (0..3u16).prop_map(Step::Mend),
+        1 => (0..3u16, 1..4usize).prop_map(|(n, frames)| Step::Refuse(n, frames)),
         2 => Just(Step::Settle),
         6 => (0..3u16, 0..3u16).prop_map(|(a, b)| Step::Carry(a, b)),
         4 => (0..3u16).prop_map(Step::Perform),
@@ -58,6 +60,7 @@ fn run(steps: Vec<Step>) {
             Step::Cut(of) => world.cut(link(of).0, link(of).1),
             Step::Mend(of) if !world.up.contains(&link(of)) => world.connect(link(of).0, link(of).1),
             Step::Mend(_) => {}
+            Step::Refuse(node, frames) => world.nodes[usize::from(node)].refuses = frames,
             Step::Settle => world.settle(),
             Step::Carry(a, b) => {
                 world.carry((a, b));
@@ -73,9 +76,23 @@ fn run(steps: Vec<Step>) {
             world.connect(link(of).0, link(of).1);
         }
     }
+    for node in &mut world.nodes {
+        node.refuses = 0;
+    }
     world.pass(Duration::from_secs(8));
     world.check();
+    in_order(&world);
     complete(&world, &room);
+}
+
+/// What one node publishes is stamped in the order in which it was published.
+fn in_order(world: &World) {
+    let mut newest: BTreeMap<NodeId, u64> = BTreeMap::new();
+    for frame in &world.nodes[0].store {
+        let number = String::from_utf8_lossy(&frame.payload).parse().unwrap();
+        let before = newest.insert(frame.origin.node, number);
+        assert!(before < Some(number), "{number} of {:?} was overtaken by {before:?}", frame.origin.node);
+    }
 }
 
 /// Every member saw, since its fence, all that the owner stamped: links broke, but no slot changed hands.
