@@ -266,6 +266,7 @@ pub struct Slots {
     sweep_turn: u16,
     /// Whether what is stamped here can be kept.
     storage: Storage,
+    released_for_peers: u64,
     outputs: VecDeque<Output>,
 }
 
@@ -287,6 +288,7 @@ impl Slots {
             sweep_at: None,
             sweep_turn: 0,
             storage: Storage::Ok,
+            released_for_peers: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -300,6 +302,11 @@ impl Slots {
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
+    }
+
+    /// Messages of other nodes that were stamped here since the last call; repeats are not counted.
+    pub fn take_released_for_peers(&mut self) -> u64 {
+        std::mem::take(&mut self.released_for_peers)
     }
 
     /// Rooms this shard asked other owners for.

@@ -113,6 +113,7 @@ fn a_publish_that_is_resent_is_stamped_once() {
     world.settle();
     assert!(matches!(world.published(1, token), Some(Ok(_))));
     assert_eq!(world.live(0, &room), ["once"]);
+    assert_eq!(world.nodes[0].slots.take_released_for_peers(), 1, "a repeat was counted");
 }
 
 #[test]
