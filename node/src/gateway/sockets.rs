@@ -53,8 +53,11 @@ impl Gateway {
             }
             Packet::Event { nsp, id, args } => self.handle_event(key, &nsp, id, &args, now),
             // This version asks no client for an ack, so one that comes answers nothing.
-            Packet::Ack { .. } => {
+            Packet::Ack { nsp, .. } => {
                 counter.of(PacketType::Ack).inc();
+                if self.connections.get(key).is_none_or(|connection| connection.socket(&nsp).is_none()) {
+                    self.refuse_packet(key, now);
+                }
             }
             Packet::ConnectError { .. } => self.refuse_packet(key, now),
         }

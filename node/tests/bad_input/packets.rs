@@ -54,6 +54,7 @@ fn texts() -> Vec<Row> {
         closing("an ack without an id", &["43[]"]),
         closing("a CONNECT_ERROR from a client", &[r#"44{"message":"x"}"#]),
         closing("an event in a namespace it never joined", &[r#"42/other,["x"]"#]),
+        closing("an ack in a namespace it never joined", &["43/other,1[]"]),
         closing("a DISCONNECT of a namespace it never joined", &["41/other,"]),
         closing("a DISCONNECT with a payload", &["41{}"]),
         closing("an event after it left", &["41", r#"42["x"]"#]),
