@@ -1,9 +1,9 @@
 //! One client connection as its shard holds it: the Engine.IO session, its WebSocket if any, and its sockets.
 //!
-//! Invariants: `direct` holds exactly
-//! while messages go straight to the WebSocket; the poll that waits is answered once.
+//! Invariants: the session says which transport messages leave by, and `wire` is what it calls its WebSocket: a candidate
+//! while the session polls, the transport afterwards; the poll that waits is answered once.
 
-use std::{rc::Rc, time::Instant};
+use std::time::Instant;
 
 use bytestring::ByteString;
 use protocol::{
@@ -16,9 +16,9 @@ use protocol::{
 };
 use slab::Slab;
 use smallvec::SmallVec;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::sync::oneshot;
 
-use crate::{key::ConnKey, outbox::Outbox, room::RoomId, transport::PollReply};
+use crate::{key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]
@@ -37,42 +37,43 @@ pub(crate) struct Connection {
     pub(crate) session: Session,
     pub(crate) decoder: Decoder,
     pub(crate) sockets: SmallVec<[Socket; 1]>,
-    pub(crate) tcp: Option<Rc<TcpStream>>,
-    pub(crate) outbox: Outbox,
-    /// Messages go straight to the WebSocket.
-    pub(crate) direct: bool,
+    pub(crate) wire: Option<Wire>,
     /// Where the open poll's answer goes.
     pub(crate) poll: Option<oneshot::Sender<PollReply>>,
     /// A namespace must be joined until then.
     pub(crate) connect_by: Option<Instant>,
+    /// The last candidate was to be the transport by then.
+    pub(crate) upgrade_by: Option<Instant>,
     /// The earliest timer that is set for this connection.
     pub(crate) timer_at: Option<Instant>,
     /// Something waits for the end of the turn.
     pub(crate) dirty: bool,
-    /// A task waits until the kernel takes more.
-    pub(crate) awaits_writable: bool,
-    /// The transport metrics count it under.
-    pub(crate) counted_as: Transport,
 }
 
 impl Connection {
+    /// Whether messages wait for polls.
+    pub(crate) fn polls(&self) -> bool {
+        self.session.transport() == Transport::Polling
+    }
+
+    /// The WebSocket that messages leave by. Whoever does not poll and has none is on the way out.
+    pub(crate) fn direct(&mut self) -> Option<&mut Wire> {
+        if self.polls() { None } else { self.wire.as_mut() }
+    }
+
     /// Gives one message to the client, by whatever transport it has.
     pub(crate) fn send(&mut self, message: Message) {
-        if self.direct {
-            frame::put_message(self.outbox.own(), &message);
-        } else {
-            self.session.send(message);
+        match self.direct() {
+            Some(wire) => frame::put_message(wire.own(), &message),
+            None => self.session.send(message),
         }
     }
 
     /// Gives one Socket.IO packet to the client.
     pub(crate) fn send_packet(&mut self, packet: Encoded) {
-        if self.direct {
-            packet.put_frames(self.outbox.own());
-        } else {
-            for message in packet.messages() {
-                self.session.send(message);
-            }
+        match self.direct() {
+            Some(wire) => packet.put_frames(wire.own()),
+            None => packet.messages().for_each(|message| self.session.send(message)),
         }
     }
 

@@ -28,7 +28,7 @@ use mesh::{
 use persistence::Record;
 use protocol::sid::Sid;
 use slab::Slab;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::sync::oneshot;
 
 use crate::{
     clock,
@@ -38,6 +38,7 @@ use crate::{
     message::Message,
     room::{RoomId, Rooms},
     tally::Tally,
+    wire::Line,
 };
 
 mod answers;
@@ -121,11 +122,11 @@ const EVERYONE: &str = "";
 #[derive(Debug)]
 pub(crate) enum Task {
     /// Call `handle_writable` when the socket takes bytes again.
-    AwaitWritable(ConnKey, Rc<TcpStream>),
+    AwaitWritable(ConnKey, Rc<Line>),
     /// Ask a peer; the answer is for `handle_fetched`.
     Fetch { read: u64, from: NodeId, request: Bytes },
     /// Read frames from this WebSocket until it ends.
-    ReadWebSocket { key: ConnKey, tcp: Rc<TcpStream>, rest: Bytes },
+    ReadWebSocket { key: ConnKey, line: Rc<Line>, rest: Bytes },
 }
 
 /// See the module.

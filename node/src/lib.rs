@@ -34,3 +34,4 @@ mod server;
 mod shard;
 mod tally;
 mod transport;
+mod wire;

@@ -24,8 +24,8 @@ const OVERHEAD: usize = 128;
 pub(crate) enum Message {
     /// A polling GET for a session of this shard.
     Get { sid: Sid, reply: oneshot::Sender<PollReply> },
-    /// The client of an open GET went away.
-    GetAborted { sid: Sid },
+    /// The client of an open GET went away; `lost` if packets that were its answer did not reach it.
+    GetAborted { sid: Sid, lost: bool },
     /// A polling POST begins; its body is read only if this is answered with `Ok`.
     PostStarted { sid: Sid, reply: oneshot::Sender<Result<(), PollReply>> },
     /// Its body.

@@ -3,15 +3,15 @@
 //! Invariants:
 //! - bytes leave in the order they were given, whole frames only: a partial write is finished before anything else;
 //! - while the kernel takes everything, nothing is kept: the turn's bytes are written from the room's buffer itself;
-//! - a connection that lags holds a cursor into each room's log, not a copy;
+//! - a connection that lags holds a cursor into each room's log, not a copy, and its own bytes in as few stretches as their
+//!   place between those of rooms allows: however small an answer is, it costs its bytes;
+//! - every byte that left is counted once (`take_sent`), and no other;
 //! - what it is behind in rooms and what it has not read of its own answers are bounded apart (`is_over`): a large answer
 //!   over a slow line is no reason to cut anybody off.
 
-use std::{collections::VecDeque, io, net::Shutdown};
+use std::{collections::VecDeque, io};
 
-use bytes::Bytes;
-use protocol::engine::frame;
-use socket2::SockRef;
+use bytes::{Buf, BytesMut};
 use tokio::net::TcpStream;
 
 use crate::room::{RoomId, Rooms};
@@ -25,7 +25,7 @@ const CATCH_UP_BYTES: usize = 256 * 1024;
 #[derive(Debug)]
 enum Segment {
     /// Bytes only this connection gets.
-    Own(Bytes),
+    Own(BytesMut),
     /// The room's log from one position to another.
     Room { room: RoomId, from: u64, to: u64 },
 }
@@ -37,7 +37,9 @@ pub(crate) enum Progress {
     Done,
     /// The kernel takes no more; somebody must wait until it does.
     Blocked,
-    /// The peer is gone or so far behind that the log no longer has what it needs.
+    /// The log no longer has what the peer needs next.
+    Behind,
+    /// The peer is gone.
     Broken,
 }
 
@@ -50,6 +52,8 @@ pub(crate) struct Outbox {
     room_bytes: usize,
     /// Bytes of `backlog` that only this connection gets.
     own_bytes: usize,
+    /// Bytes that left and were not asked for.
+    sent: u64,
 }
 
 impl Outbox {
@@ -68,6 +72,11 @@ impl Outbox {
         !self.backlog.is_empty()
     }
 
+    /// Bytes that left since the last call.
+    pub(crate) fn take_sent(&mut self) -> u64 {
+        std::mem::take(&mut self.sent)
+    }
+
     /// Writes the own bytes, or queues them behind the backlog.
     pub(crate) fn flush(&mut self, tcp: &TcpStream) -> Progress {
         if self.own.is_empty() {
@@ -77,7 +86,7 @@ impl Outbox {
             self.queue_own(0);
             return Progress::Blocked;
         }
-        match write(tcp, &self.own) {
+        match write(tcp, &self.own, &mut self.sent) {
             Ok(written) if written == self.own.len() => {
                 self.own.clear();
                 Progress::Done
@@ -101,7 +110,7 @@ impl Outbox {
         if self.is_lagging() {
             return (Progress::Blocked, self.queue_room(room, start, to));
         }
-        match write(tcp, turn) {
+        match write(tcp, turn, &mut self.sent) {
             Ok(written) if written == turn.len() => (Progress::Done, false),
             Ok(written) => (Progress::Blocked, self.queue_room(room, start + written as u64, to)),
             Err(_) => (Progress::Broken, false),
@@ -112,20 +121,20 @@ impl Outbox {
     pub(crate) fn catch_up(&mut self, tcp: &TcpStream, rooms: &mut Rooms) -> Progress {
         while let Some(segment) = self.backlog.front_mut() {
             let (written, offered) = match segment {
-                Segment::Own(bytes) => (write(tcp, bytes), bytes.len()),
+                Segment::Own(bytes) => (write(tcp, bytes, &mut self.sent), bytes.len()),
                 Segment::Room { room, from, to } => match rooms.log(*room, *from, *to) {
                     Some(chunk) => {
                         let chunk = &chunk[..chunk.len().min(CATCH_UP_BYTES)];
-                        (write(tcp, chunk), chunk.len())
+                        (write(tcp, chunk, &mut self.sent), chunk.len())
                     }
-                    None => return Progress::Broken,
+                    None => return Progress::Behind,
                 },
             };
             let Ok(written) = written else { return Progress::Broken };
             let finished = match segment {
                 Segment::Own(bytes) => {
                     self.own_bytes -= written;
-                    let _ = bytes.split_to(written);
+                    bytes.advance(written);
                     bytes.is_empty()
                 }
                 Segment::Room { from, to, .. } => {
@@ -144,16 +153,6 @@ impl Outbox {
         self.flush(tcp)
     }
 
-    /// Says goodbye and closes: what the kernel takes now still leaves, the rest is given up.
-    pub(crate) fn close(&mut self, tcp: &TcpStream, code: Option<u16>) {
-        match code {
-            Some(code) => frame::put_close(&mut self.own, code, ""),
-            None => self.own.extend_from_slice(&[0x88, 0]),
-        }
-        let _ = self.flush(tcp);
-        let _ = SockRef::from(tcp).shutdown(Shutdown::Write);
-    }
-
     /// Gives up everything that waits.
     pub(crate) fn abandon(&mut self, rooms: &mut Rooms) {
         for segment in self.backlog.drain(..) {
@@ -165,10 +164,13 @@ impl Outbox {
     }
 
     fn queue_own(&mut self, written: usize) {
-        let bytes = Bytes::copy_from_slice(&self.own[written..]);
+        let rest = &self.own[written..];
+        self.own_bytes += rest.len();
+        match self.backlog.back_mut() {
+            Some(Segment::Own(bytes)) => bytes.extend_from_slice(rest),
+            Some(Segment::Room { .. }) | None => self.backlog.push_back(Segment::Own(BytesMut::from(rest))),
+        }
         self.own.clear();
-        self.own_bytes += bytes.len();
-        self.backlog.push_back(Segment::Own(bytes));
     }
 
     /// Notes a stretch of a room's log; whether that made a new cursor.
@@ -187,10 +189,13 @@ impl Outbox {
     }
 }
 
-/// A non-blocking write; 0 when the kernel takes nothing now.
-fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
+/// A non-blocking write, counted in `sent`; 0 when the kernel takes nothing now.
+fn write(tcp: &TcpStream, bytes: &[u8], sent: &mut u64) -> io::Result<usize> {
     match tcp.try_write(bytes) {
-        Ok(written) => Ok(written),
+        Ok(written) => {
+            *sent += written as u64;
+            Ok(written)
+        }
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
         Err(error) => Err(error),
     }
@@ -199,6 +204,7 @@ fn write(tcp: &TcpStream, bytes: &[u8]) -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use mesh::room::RoomKey;
+    use socket2::SockRef;
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
@@ -251,6 +257,7 @@ mod tests {
         };
         let (got, ()) = tokio::join!(read, write);
         assert!(got == expected, "bytes were lost, repeated or reordered");
+        assert_eq!(outbox.take_sent(), expected.len() as u64);
         assert!(!outbox.is_over(0) && rooms.find(&RoomKey::new("/", "a")).is_none(), "something is still held");
     }
 
@@ -264,6 +271,34 @@ mod tests {
             turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]);
         }
         assert!(outbox.is_over(1_024));
-        assert_eq!(outbox.catch_up(&near, &mut rooms), Progress::Broken);
+        assert_eq!(outbox.catch_up(&near, &mut rooms), Progress::Behind);
+    }
+    #[tokio::test]
+    async fn many_small_answers_wait_in_one_stretch() {
+        let (near, _far) = pair().await;
+        let mut outbox = Outbox::default();
+        outbox.own().resize(16 << 20, 0);
+        assert_eq!(outbox.flush(&near), Progress::Blocked);
+        for _ in 0..1_000 {
+            outbox.own().extend_from_slice(&[0x8a, 0]);
+            outbox.flush(&near);
+        }
+        assert_eq!(outbox.backlog.len(), 1);
+        assert_eq!(outbox.take_sent() + outbox.own_bytes as u64, (16 << 20) + 2_000);
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_is_gone_is_not_taken_for_one_that_is_behind() {
+        let (near, far) = pair().await;
+        let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(usize::MAX / 4));
+        let room = rooms.find_or_create(&RoomKey::new("/", "a"));
+        while turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]) == Progress::Done {}
+        drop(far);
+        let mut progress = Progress::Blocked;
+        while progress == Progress::Blocked {
+            near.writable().await.unwrap();
+            progress = outbox.catch_up(&near, &mut rooms);
+        }
+        assert_eq!(progress, Progress::Broken);
     }
 }

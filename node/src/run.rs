@@ -8,7 +8,6 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
 use bytes::Bytes;
 use mesh::slot::{Resume, Slots};
 use tokio::{
-    net::TcpStream,
     task::LocalSet,
     time::{Instant as Deadline, sleep_until, timeout},
 };
@@ -16,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock, context::Context, gateway::Task, key::ConnKey, mailbox, message::Message, server, shard::Shard,
-    transport::websocket,
+    transport::websocket, wire::Line,
 };
 
 /// A turn happens at least this often.
@@ -84,8 +83,8 @@ async fn turns(shard: &Rc<Shard>) {
 
 fn start(shard: &Rc<Shard>, task: Task) {
     match task {
-        Task::AwaitWritable(key, tcp) => shard.spawn(catch_up(shard.clone(), key, tcp)),
-        Task::ReadWebSocket { key, tcp, rest } => shard.spawn(websocket::read(shard.clone(), key, tcp, rest)),
+        Task::AwaitWritable(key, line) => shard.spawn(catch_up(shard.clone(), key, line)),
+        Task::ReadWebSocket { key, line, rest } => shard.spawn(websocket::read(shard.clone(), key, line, rest)),
         Task::Fetch { read, from, request } => shard.spawn(fetch(shard.clone(), read, from, request)),
     }
 }
@@ -104,9 +103,13 @@ async fn read_mailbox(shard: Rc<Shard>, mut inbox: mailbox::Receiver<Message>) {
 }
 
 /// Writes what a lagging connection is behind whenever the kernel takes more.
-async fn catch_up(shard: Rc<Shard>, key: ConnKey, tcp: Rc<TcpStream>) {
+async fn catch_up(shard: Rc<Shard>, key: ConnKey, line: Rc<Line>) {
     loop {
-        if tcp.writable().await.is_err() || !shard.with(|gateway| gateway.handle_writable(key, clock::now())) {
+        let writable = tokio::select! {
+            () = line.ended() => return,
+            writable = line.tcp().writable() => writable,
+        };
+        if writable.is_err() || !shard.with(|gateway| gateway.handle_writable(key, &line)) {
             return;
         }
     }

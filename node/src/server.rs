@@ -2,7 +2,7 @@
 //!
 //! Invariants: the order of checks is the reference server's (`protocol.md` 5): transport, origin, session, then method,
 //! upgrade and version; every answer carries the CORS headers its origin may see; a header block is bounded in bytes,
-//! number and time; running out of descriptors pauses the accept loop and ends nothing.
+//! number and time, and so is a client that does not read (`WRITE_TIMEOUT`); running out of descriptors pauses the accept loop and ends nothing.
 
 mod cors;
 mod query;
@@ -16,6 +16,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::{engine::session::Refusal, sid::Sid};
 use query::Query;
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::oneshot,
@@ -36,6 +37,8 @@ const HEADERS_MAX: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after the system refused a connection, so that the loop does not spin while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a client may take nothing of what is written to it, an answer or a WebSocket; then the kernel ends the connection.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Smallest header buffer hyper takes.
 const HEADER_BYTES_MIN: usize = 8 * 1024;
 
@@ -49,7 +52,7 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         };
         match accepted {
             Ok((tcp, _)) => {
-                let _ = tcp.set_nodelay(true);
+                prepare(&tcp);
                 shard.spawn(serve(shard.clone(), tcp));
             }
             Err(error) => {
@@ -58,6 +61,12 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
             }
         }
     }
+}
+
+/// Options of a client's socket. That one of them cannot be set is no reason to send a client away.
+fn prepare(tcp: &TcpStream) {
+    let _ = tcp.set_nodelay(true);
+    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
 }
 
 async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
@@ -297,4 +306,17 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_kernel_gives_up_on_a_client_that_does_not_read() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        prepare(&client);
+        assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(WRITE_TIMEOUT));
+    }
 }

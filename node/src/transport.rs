@@ -9,6 +9,9 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use protocol::engine::session::Refusal;
 
+/// The packet that answers a poll without saying anything (`protocol.md` 2).
+const NOOP: &str = "6";
+
 /// Body of every answer of the client port.
 pub(crate) type Body = Full<Bytes>;
 
@@ -29,9 +32,20 @@ impl PollReply {
         PollReply { status: StatusCode::OK, content_type, body: body.into_bytes(), code: None }
     }
 
+    /// Whether a client that did not get this answer has missed something. A noop only ends a poll.
+    pub(crate) fn matters(&self) -> bool {
+        self.status == StatusCode::OK && self.body != NOOP
+    }
+
     /// The answer to a POST that was taken.
     pub(crate) fn ok() -> PollReply {
         PollReply { status: StatusCode::OK, content_type: "text/html", body: Bytes::from_static(b"ok"), code: None }
+    }
+
+    /// The answer to a request whose body does not come.
+    pub(crate) fn timed_out() -> PollReply {
+        let status = StatusCode::REQUEST_TIMEOUT;
+        PollReply { status, content_type: "text/html", body: Bytes::new(), code: None }
     }
 
     /// The answer as HTTP.

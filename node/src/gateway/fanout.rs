@@ -3,7 +3,7 @@
 //! Invariants: per member there is one look-up and one system call, nothing is allocated, queued or woken; only a member
 //! that lags, polls, or is left out of part of the turn costs more; nobody is removed while the members are walked.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, rc::Rc};
 
 use bytes::Bytes;
 use mesh::room::RoomKey;
@@ -12,11 +12,10 @@ use smallvec::SmallVec;
 
 use super::{Gateway, Task, turn::READ_BYTES_MAX};
 use crate::{
-    connection::Connection,
     key::ConnKey,
     metrics::DropReason,
-    outbox::Progress,
     room::{RoomId, Rooms, Skip, Turn},
+    wire::{Line, Next, Wire},
 };
 
 /// Parts of a turn that one member must not get.
@@ -42,30 +41,15 @@ impl Gateway {
         for key in &room.members {
             let Some(connection) = self.connections.get_mut(*key) else { continue };
             let skipped = if skips.is_empty() { None } else { skips.get(key) };
-            if let (true, None, Some(tcp)) = (connection.direct, skipped, &connection.tcp) {
-                let lagged = connection.outbox.is_lagging();
-                let (progress, cursor) = connection.outbox.write_turn(tcp, id, start, &turn.bytes);
+            if let (None, Some(wire)) = (skipped, connection.direct()) {
+                let (next, cursor) = wire.write_turn((id, start, &turn.bytes), queue_bytes_max, &mut self.tally);
                 cursors += usize::from(cursor);
-                self.tally.writes += 1;
-                self.tally.bytes_sent += turn.bytes.len() as u64;
-                match progress {
-                    Progress::Done => {}
-                    Progress::Blocked => {
-                        self.tally.lagging += i64::from(!lagged);
-                        if !std::mem::replace(&mut connection.awaits_writable, true) {
-                            self.tasks.push(Task::AwaitWritable(*key, tcp.clone()));
-                        }
-                        if connection.outbox.is_over(queue_bytes_max) {
-                            self.broken.push((*key, CloseReason::SlowConsumer));
-                        }
-                    }
-                    Progress::Broken => self.broken.push((*key, CloseReason::TransportError)),
-                }
+                follow(*key, next, &mut self.tasks, &mut self.broken);
                 continue;
             }
             self.tally.deliveries -= skipped.map_or(0, |skipped| skipped.len() as u64);
-            if connection.direct {
-                put_pieces(connection, &turn.bytes, skipped.map_or(&[], |skipped| skipped.as_slice()));
+            if let Some(wire) = connection.direct() {
+                put_pieces(wire, &turn.bytes, skipped.map_or(&[], |skipped| skipped.as_slice()));
             } else {
                 let messages = polled.get_or_insert_with(|| split(&turn.bytes));
                 let wanted = |at: usize| {
@@ -112,56 +96,53 @@ impl Gateway {
         for key in std::mem::take(&mut self.dirty) {
             let Some(connection) = self.connections.get_mut(key) else { continue };
             connection.dirty = false;
-            if !connection.direct {
+            if connection.polls() {
                 self.drive(key, now);
             }
             self.flush_connection(key);
         }
         for (key, reason) in std::mem::take(&mut self.broken) {
-            self.tally.dropped.extend((reason == CloseReason::SlowConsumer).then_some(DropReason::SlowConsumer));
-            self.close(key, reason, now);
+            if reason == CloseReason::TransportError {
+                self.lose_websocket(key, false, now);
+            } else if self.connections.get(key).is_some() {
+                self.tally.dropped.push(DropReason::SlowConsumer);
+                self.close(key, reason, now);
+            }
         }
     }
 
     /// Writes what waits for one connection now, or notes that it lags.
     pub(super) fn flush_connection(&mut self, key: ConnKey) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(tcp) = &connection.tcp else { return };
-        let lagged = connection.outbox.is_lagging();
-        self.tally.bytes_sent += connection.outbox.own().len() as u64;
-        match connection.outbox.flush(tcp) {
-            Progress::Done => {}
-            Progress::Blocked => {
-                self.tally.lagging += i64::from(!lagged);
-                if !std::mem::replace(&mut connection.awaits_writable, true) {
-                    self.tasks.push(Task::AwaitWritable(key, tcp.clone()));
-                }
-                if connection.outbox.is_over(self.context.config.limits.queue_bytes.bytes()) {
-                    self.broken.push((key, CloseReason::SlowConsumer));
-                }
-            }
-            Progress::Broken => self.broken.push((key, CloseReason::TransportError)),
+        let queue_bytes_max = self.context.config.limits.queue_bytes.bytes();
+        if let Some(wire) = self.connections.get_mut(key).and_then(|connection| connection.wire.as_mut()) {
+            let next = wire.flush(queue_bytes_max, &mut self.tally);
+            follow(key, next, &mut self.tasks, &mut self.broken);
         }
     }
 
-    /// The kernel takes bytes of this connection again; whether it still lags.
-    pub(crate) fn handle_writable(&mut self, key: ConnKey, now: std::time::Instant) -> bool {
-        let Some(connection) = self.connections.get_mut(key) else { return false };
-        let Some(tcp) = connection.tcp.clone() else { return false };
-        let progress = connection.outbox.catch_up(&tcp, &mut self.rooms);
-        self.tally.writes += 1;
-        match progress {
-            Progress::Done => {
-                connection.awaits_writable = false;
-                self.tally.lagging -= 1;
-                false
-            }
-            Progress::Blocked => true,
-            Progress::Broken => {
-                self.close(key, CloseReason::SlowConsumer, now);
-                false
-            }
+    /// The kernel takes bytes of this WebSocket again; whether it still lags.
+    pub(crate) fn handle_writable(&mut self, key: ConnKey, line: &Rc<Line>) -> bool {
+        let queue_bytes_max = self.context.config.limits.queue_bytes.bytes();
+        let Some(wire) = self.connections.get_mut(key).and_then(|connection| connection.wire.as_mut()) else {
+            return false;
+        };
+        if !wire.is(line) {
+            return false;
         }
+        let next = wire.catch_up(&mut self.rooms, queue_bytes_max, &mut self.tally);
+        let go_on = matches!(next, Next::Nothing) && wire.lags();
+        follow(key, next, &mut self.tasks, &mut self.broken);
+        go_on
+    }
+}
+
+/// Notes what has to follow a write. Connections are closed when nobody walks over members any more.
+fn follow(key: ConnKey, next: Next, tasks: &mut Vec<Task>, broken: &mut Vec<(ConnKey, CloseReason)>) {
+    match next {
+        Next::Nothing => {}
+        Next::Await(line) => tasks.push(Task::AwaitWritable(key, line)),
+        Next::Behind => broken.push((key, CloseReason::SlowConsumer)),
+        Next::Lost => broken.push((key, CloseReason::TransportError)),
     }
 }
 
@@ -171,13 +152,13 @@ fn members_of<'a>(rooms: &'a Rooms, namespace: &str, name: &str) -> Option<&'a i
 }
 
 /// The parts of a turn that are not skipped, as this member's own bytes. `skipped` rises and does not overlap.
-fn put_pieces(connection: &mut Connection, turn: &[u8], skipped: &[(usize, usize)]) {
+fn put_pieces(wire: &mut Wire, turn: &[u8], skipped: &[(usize, usize)]) {
     let mut at = 0;
     for (from, to) in skipped {
-        connection.outbox.own().extend_from_slice(&turn[at..*from]);
+        wire.own().extend_from_slice(&turn[at..*from]);
         at = *to;
     }
-    connection.outbox.own().extend_from_slice(&turn[at..]);
+    wire.own().extend_from_slice(&turn[at..]);
 }
 
 /// A turn's messages and where each starts, for members that poll.

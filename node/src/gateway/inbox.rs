@@ -16,8 +16,13 @@ impl Gateway {
         let now_ms = clock::wall_ms();
         match message {
             Message::Get { sid, reply: to } => self.handle_get(&sid, to, now),
-            Message::GetAborted { sid } => {
-                self.with_session(&sid, now, |session| session.handle_get_aborted(now));
+            Message::GetAborted { sid, lost } => {
+                self.with_session(&sid, now, |session| {
+                    session.handle_get_aborted(now);
+                    if lost {
+                        session.close(CloseReason::TransportError, now);
+                    }
+                });
             }
             Message::PostStarted { sid, reply: to } => {
                 let started = self.with_session(&sid, now, Session::handle_post_started);
@@ -75,6 +80,7 @@ impl Gateway {
             tracing::warn!(%from, %error, "dropped a frame of a peer");
             self.tally.dropped.push(DropReason::Mesh);
         }
+        self.tally.published_by_peers += self.slots.take_released_for_peers();
     }
 
     /// The answer of a peer to `Task::Fetch`.

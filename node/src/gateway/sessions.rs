@@ -1,11 +1,13 @@
 //! Engine.IO sessions: opened, driven by requests, WebSockets and time, and taken apart when they end.
 //!
 //! Invariants: after every input the session's outputs are performed until there are none; a connection is removed in one
-//! place (`forget`), which leaves its rooms, frees its place and answers its poll.
+//! place (`forget`), which leaves its rooms, ends its WebSocket, frees its place and answers its poll. What the client's
+//! WebSocket says counts only while it is the connection's: of one that was told to close, nothing does.
 
-use std::{cmp::Reverse, net::Shutdown, rc::Rc, time::Instant};
+use std::{cmp::Reverse, rc::Rc, time::Instant};
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use protocol::{
     engine::{
         Message, frame,
@@ -15,7 +17,6 @@ use protocol::{
     socketio::Decoder,
 };
 use smallvec::SmallVec;
-use socket2::SockRef;
 use tokio::{net::TcpStream, sync::oneshot};
 
 use super::{Gateway, Task, reply};
@@ -24,8 +25,8 @@ use crate::{
     handler::{Departure, Layer},
     key::ConnKey,
     metrics,
-    outbox::Outbox,
     transport::PollReply,
+    wire::{Line, Wire},
 };
 
 impl Gateway {
@@ -33,24 +34,19 @@ impl Gateway {
     pub(crate) fn open_polling(&mut self, random: [u8; 12], to: oneshot::Sender<PollReply>, now: Instant) {
         let (key, sid) = self.open(Transport::Polling, random, None, now);
         self.handle_get(&sid, to, now);
-        self.arm(key, now);
+        self.arm(key);
     }
 
     /// Opens a session on a fresh WebSocket. The caller has taken a place (`admit`).
     pub(crate) fn open_websocket(&mut self, random: [u8; 12], tcp: TcpStream, rest: Bytes, now: Instant) {
-        let tcp = Rc::new(tcp);
-        let (key, _) = self.open(Transport::WebSocket, random, Some(tcp.clone()), now);
-        self.tasks.push(Task::ReadWebSocket { key, tcp, rest });
+        let wire = Wire::new(tcp);
+        let line = wire.line().clone();
+        let (key, _) = self.open(Transport::WebSocket, random, Some(wire), now);
+        self.tasks.push(Task::ReadWebSocket { key, line, rest });
         self.drive(key, now);
     }
 
-    fn open(
-        &mut self,
-        transport: Transport,
-        random: [u8; 12],
-        tcp: Option<Rc<TcpStream>>,
-        now: Instant,
-    ) -> (ConnKey, Sid) {
+    fn open(&mut self, transport: Transport, random: [u8; 12], wire: Option<Wire>, now: Instant) -> (ConnKey, Sid) {
         let context = &self.context;
         // The sid carries the low 24 bits of the generation; the rest is cut off on purpose.
         let generation = u32::try_from(context.generation & 0xff_ffff).unwrap_or(0);
@@ -61,18 +57,15 @@ impl Gateway {
             session,
             decoder: Decoder::new(context.decoder),
             sockets: SmallVec::new(),
-            tcp,
-            outbox: Outbox::default(),
-            direct: transport == Transport::WebSocket,
+            wire,
             poll: None,
             connect_by: match context.layer {
                 Layer::SocketIo => Some(now + context.config.socketio.connect_timeout),
                 Layer::EngineIo => None,
             },
+            upgrade_by: None,
             timer_at: None,
             dirty: false,
-            awaits_writable: false,
-            counted_as: transport,
         });
         self.sids.insert(sid, key);
         context.metrics.connections.of(transport.into()).inc();
@@ -106,68 +99,72 @@ impl Gateway {
 
     /// A WebSocket that came with the id of a session of this shard: a candidate for its upgrade.
     pub(crate) fn adopt_websocket(&mut self, sid: &Sid, tcp: TcpStream, rest: Bytes, now: Instant) {
-        let tcp = Rc::new(tcp);
+        let wire = Wire::new(tcp);
         let key = self.sids.get(sid).copied();
-        let taken = key.and_then(|key| self.connections.get_mut(key)).is_some_and(|connection| {
-            let taken = connection.session.handle_websocket_opened(now).is_ok();
-            if taken {
-                connection.tcp = Some(tcp.clone());
-            }
-            taken
+        let taken = key.and_then(|key| {
+            let connection = self.connections.get_mut(key)?;
+            connection.session.handle_websocket_opened(now).ok()?;
+            Some((key, connection))
         });
-        match key {
-            Some(key) if taken => {
-                self.tasks.push(Task::ReadWebSocket { key, tcp, rest });
-                self.drive(key, now);
-            }
-            Some(_) | None => {
-                self.context.metrics.upgrades.of(metrics::UpgradeResult::Refused).inc();
-                close_now(&tcp, None);
-            }
-        }
+        let Some((key, connection)) = taken else {
+            self.context.metrics.upgrades.of(metrics::UpgradeResult::Refused).inc();
+            return wire.close(None, &mut self.rooms, &mut self.tally);
+        };
+        self.tasks.push(Task::ReadWebSocket { key, line: wire.line().clone(), rest });
+        connection.upgrade_by = Some(now + self.context.session.upgrade_timeout);
+        connection.wire = Some(wire);
+        self.drive(key, now);
     }
 
-    /// One message of the connection's WebSocket.
-    pub(crate) fn handle_websocket_message(&mut self, key: ConnKey, message: Message, now: Instant) {
-        self.tally.bytes_received += message.len() as u64;
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.session.handle_websocket_packet(message, now);
-            self.drive(key, now);
-        }
+    /// One message of a WebSocket.
+    pub(crate) fn handle_websocket_message(&mut self, key: ConnKey, line: &Rc<Line>, message: Message, now: Instant) {
+        let bytes = message.len() as u64;
+        let Some(connection) = self.connection_of(key, line) else { return };
+        connection.session.handle_websocket_packet(message, now);
+        self.tally.bytes_received += bytes;
+        self.drive(key, now);
     }
 
-    /// The connection's WebSocket `tcp` ended; `code` is what a broken client is told.
+    /// A WebSocket ended; `code` is what a client that broke the rules is told.
     pub(crate) fn handle_websocket_closed(
         &mut self,
         key: ConnKey,
-        tcp: &Rc<TcpStream>,
+        line: &Rc<Line>,
         clean: bool,
         code: Option<u16>,
         now: Instant,
     ) {
+        let Some(connection) = self.connection_of(key, line) else { return };
+        if let (Some(code), Some(wire)) = (code, &mut connection.wire) {
+            frame::put_close(wire.own(), code, "");
+        }
+        self.lose_websocket(key, clean, now);
+    }
+
+    /// The connection's WebSocket is of no use any more. A session that polls goes on without it.
+    pub(super) fn lose_websocket(&mut self, key: ConnKey, clean: bool, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        if !connection.tcp.as_ref().is_some_and(|current| Rc::ptr_eq(current, tcp)) {
-            return;
-        }
-        if let Some(code) = code {
-            frame::put_close(connection.outbox.own(), code, "");
-        }
-        // The last words, of ours or of the WebSocket layer's (the echo of a close): nobody flushes after this.
-        let _ = connection.outbox.flush(tcp);
-        connection.session.handle_websocket_closed(clean, now);
-        if !connection.direct {
-            connection.tcp = None;
+        let Some(wire) = connection.wire.take() else { return };
+        wire.end(&mut self.rooms, &mut self.tally);
+        if connection.polls() {
             self.context.metrics.upgrades.of(metrics::UpgradeResult::Abandoned).inc();
         }
+        connection.session.handle_websocket_closed(clean, now);
         self.drive(key, now);
     }
 
     /// Bytes the WebSocket layer itself answers with (a pong, the echo of a close).
-    pub(crate) fn write_control(&mut self, key: ConnKey, bytes: &[u8]) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.outbox.own().extend_from_slice(bytes);
+    pub(crate) fn write_control(&mut self, key: ConnKey, line: &Rc<Line>, bytes: &[u8]) {
+        if let Some(wire) = self.connection_of(key, line).and_then(|connection| connection.wire.as_mut()) {
+            wire.own().extend_from_slice(bytes);
             self.touch(key);
         }
+    }
+
+    /// The connection whose WebSocket this is, if it still is.
+    fn connection_of(&mut self, key: ConnKey, line: &Rc<Line>) -> Option<&mut Connection> {
+        let connection = self.connections.get_mut(key)?;
+        connection.wire.as_ref().is_some_and(|wire| wire.is(line)).then_some(connection)
     }
 
     /// Performs a session's outputs until there are none. What the session itself says on a WebSocket leaves at once, not
@@ -178,39 +175,52 @@ impl Gateway {
             let Some(output) = connection.session.poll_output() else { break };
             match output {
                 Output::Message(message) => self.handle_message(key, message, now),
-                Output::PollAnswer(body) => {
-                    self.tally.bytes_sent += body.len() as u64;
-                    if let Some(poll) = connection.poll.take() {
-                        reply(poll, PollReply::packets(body));
-                    }
-                }
+                Output::PollAnswer(body) => self.answer_poll(key, body, now),
                 Output::WebSocket(packet) => {
-                    frame::put_packet(connection.outbox.own(), &packet);
-                    spoke = true;
-                }
-                Output::Upgraded => self.handle_upgraded(key),
-                Output::CloseWebSocket(code) => {
-                    if let Some(tcp) = connection.tcp.take() {
-                        connection.outbox.close(&tcp, code);
+                    if let Some(wire) = &mut connection.wire {
+                        frame::put_packet(wire.own(), &packet);
+                        spoke = true;
                     }
                 }
+                Output::Upgraded => self.handle_upgraded(),
+                Output::CloseWebSocket(code) => self.close_websocket(key, code, now),
                 Output::Closed(reason) => return self.forget(key, reason, now),
             }
         }
         if spoke {
             self.flush_connection(key);
         }
-        self.arm(key, now);
+        self.arm(key);
     }
 
-    fn handle_upgraded(&mut self, key: ConnKey) {
-        if let Some(connection) = self.connections.get_mut(key) {
-            connection.direct = true;
-            let gauge = &self.context.metrics.connections;
-            gauge.of(connection.counted_as.into()).dec();
-            connection.counted_as = Transport::WebSocket;
-            gauge.of(Transport::WebSocket.into()).inc();
-            self.context.metrics.upgrades.of(metrics::UpgradeResult::Upgraded).inc();
+    /// Answers the open poll. If its client is gone, so are the packets, and with them the session (`protocol.md` 5).
+    fn answer_poll(&mut self, key: ConnKey, body: ByteString, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(poll) = connection.poll.take() else { return };
+        let bytes = body.len() as u64;
+        match poll.send(PollReply::packets(body)) {
+            Ok(()) => self.tally.bytes_sent += bytes,
+            Err(lost) if lost.matters() => connection.session.close(CloseReason::TransportError, now),
+            Err(_) => {}
+        }
+    }
+
+    fn handle_upgraded(&mut self) {
+        let metrics = &self.context.metrics;
+        metrics.connections.of(metrics::Transport::Polling).dec();
+        metrics.connections.of(metrics::Transport::WebSocket).inc();
+        metrics.upgrades.of(metrics::UpgradeResult::Upgraded).inc();
+    }
+
+    /// Closes the session's WebSocket.
+    fn close_websocket(&mut self, key: ConnKey, code: Option<u16>, now: Instant) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let Some(wire) = connection.wire.take() else { return };
+        wire.close(code, &mut self.rooms, &mut self.tally);
+        if connection.polls() {
+            let late = connection.upgrade_by.is_some_and(|by| by <= now);
+            let result = if late { metrics::UpgradeResult::TimedOut } else { metrics::UpgradeResult::Abandoned };
+            self.context.metrics.upgrades.of(result).inc();
         }
     }
 
@@ -226,15 +236,11 @@ impl Gateway {
         self.leave_everything(key, Departure::Closed(reason), now);
         let Some(mut connection) = self.connections.remove(key) else { return };
         self.sids.remove(&connection.sid);
-        if connection.outbox.is_lagging() {
-            self.tally.lagging -= 1;
-        }
-        connection.outbox.abandon(&mut self.rooms);
-        if let Some(tcp) = connection.tcp.take() {
-            let _ = SockRef::from(&*tcp).shutdown(Shutdown::Both);
+        if let Some(wire) = connection.wire.take() {
+            wire.end(&mut self.rooms, &mut self.tally);
         }
         let metrics = &self.context.metrics;
-        metrics.connections.of(connection.counted_as.into()).dec();
+        metrics.connections.of(connection.session.transport().into()).dec();
         metrics.connections_closed.of(reason.into()).inc();
         if reason == CloseReason::SlowConsumer {
             metrics.slow_consumers_closed.inc();
@@ -252,7 +258,7 @@ impl Gateway {
     }
 
     /// Sets the connection's timer if it has to fire earlier than the one that is set.
-    pub(super) fn arm(&mut self, key: ConnKey, _now: Instant) {
+    pub(super) fn arm(&mut self, key: ConnKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(due) = connection.session.poll_timeout().into_iter().chain(connection.connect_by).min() else {
             return;
@@ -284,11 +290,6 @@ impl Gateway {
             }
         }
     }
-}
-
-/// Closes a WebSocket that never became a connection's.
-fn close_now(tcp: &TcpStream, code: Option<u16>) {
-    Outbox::default().close(tcp, code);
 }
 
 impl From<Transport> for metrics::Transport {

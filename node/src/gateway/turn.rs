@@ -94,7 +94,7 @@ impl Gateway {
                 Output::Gap { shard, room, stamp } => self.tell_shard(shard, Message::Gap { room, stamp }),
                 Output::Answer { ask, answer } if ask.shard == self.shard => self.handle_answer(ask.token, answer),
                 Output::Answer { ask, answer } => {
-                    self.tell_shard(ask.shard, Message::Answer { token: ask.token, answer })
+                    self.tell_shard(ask.shard, Message::Answer { token: ask.token, answer });
                 }
                 Output::Send { to, lane, frame } => self.sends.push((to, lane, frame)),
                 Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),

@@ -1,19 +1,23 @@
 //! Long-polling requests of a session, wherever in this process it lives.
 //!
 //! Invariants: the session's shard decides, the shard with the connection only carries; a client that goes away in the
-//! middle of a request is always reported to the session (guards), so that no poll and no POST stays open for ever.
+//! middle of a request, or never finishes it, is always reported to the session (`OpenPoll`, `OpenPost`), so that no poll
+//! and no POST stays open for ever, and packets that did not arrive end their session.
 
-use std::rc::Rc;
+use std::{rc::Rc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, header};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use protocol::{engine::session::Refusal, sid::Sid};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::PollReply;
 use crate::{message::Message, shard::Shard};
+
+/// Time a client may take for the body of a POST (`reliability.md` 4.4).
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers one polling request of the session `sid`, which lives on the shard `at` of this process.
 pub(crate) async fn serve(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<Incoming>) -> PollReply {
@@ -27,7 +31,8 @@ pub(crate) async fn serve(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<
 async fn get(shard: &Rc<Shard>, at: u8, sid: Sid) -> PollReply {
     let (reply, answer) = oneshot::channel();
     shard.tell(at, Message::Get { sid, reply });
-    wait(shard, at, answer, || Message::GetAborted { sid }).await
+    let mut poll = OpenPoll { shard, at, sid, answer };
+    (&mut poll.answer).await.unwrap_or_else(|_| Refusal::UNKNOWN_SID.into())
 }
 
 async fn post(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<Incoming>) -> PollReply {
@@ -37,59 +42,72 @@ async fn post(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<Incoming>) -
     }
     let (reply, started) = oneshot::channel();
     shard.tell(at, Message::PostStarted { sid, reply });
+    // From here on the session may have an open POST, whether we live to hear it or not.
+    let mut open = OpenPost { shard, at, sid, over: false };
     match started.await {
         Ok(Ok(())) => {}
-        Ok(Err(refusal)) => return refusal,
+        Ok(Err(refusal)) => {
+            open.over = true;
+            return refusal;
+        }
         Err(_) => return Refusal::UNKNOWN_SID.into(),
     }
-    let aborted = Guard { shard, at, message: Some(Message::PostAborted { sid }) };
-    let body = match read_body(request.into_body(), shard.context().session.max_payload).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.into(),
+    let max = shard.context().session.max_payload;
+    let body = match timeout(BODY_TIMEOUT, read_body(request.into_body(), max)).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(refusal)) => return refusal.into(),
+        Err(_) => return PollReply::timed_out(),
     };
-    aborted.disarm();
+    open.over = true;
     let (reply, answer) = oneshot::channel();
     shard.tell(at, Message::Post { sid, body, reply });
     answer.await.unwrap_or_else(|_| Refusal::UNKNOWN_SID.into())
 }
 
-/// Waits for a session's answer; if the client goes away first (this future is dropped), the session is told.
-async fn wait(
-    shard: &Rc<Shard>,
-    at: u8,
-    answer: oneshot::Receiver<PollReply>,
-    aborted: impl FnOnce() -> Message,
-) -> PollReply {
-    let guard = Guard { shard, at, message: Some(aborted()) };
-    let answer = answer.await;
-    guard.disarm();
-    answer.unwrap_or_else(|_| Refusal::UNKNOWN_SID.into())
-}
-
-/// Sends its message when it is dropped before `disarm`.
-struct Guard<'a> {
+/// A poll that waits for its answer; dropped before it has it, when the client goes away, it tells the session.
+struct OpenPoll<'a> {
     shard: &'a Rc<Shard>,
     at: u8,
-    message: Option<Message>,
+    sid: Sid,
+    answer: oneshot::Receiver<PollReply>,
 }
 
-impl Guard<'_> {
-    fn disarm(mut self) {
-        self.message = None;
+impl Drop for OpenPoll<'_> {
+    fn drop(&mut self) {
+        if let Some(lost) = given_up(&mut self.answer) {
+            self.shard.tell(self.at, Message::GetAborted { sid: self.sid, lost });
+        }
     }
 }
 
-impl Drop for Guard<'_> {
+/// Takes no answer any more. `None` if it was taken before; otherwise whether there was one that is lost now. One that
+/// is on its way comes back to its sender.
+fn given_up(answer: &mut oneshot::Receiver<PollReply>) -> Option<bool> {
+    if answer.is_terminated() {
+        return None;
+    }
+    answer.close();
+    Some(answer.try_recv().is_ok_and(|lost| lost.matters()))
+}
+
+/// A POST whose body is on its way; dropped before the body was there, it tells the session.
+struct OpenPost<'a> {
+    shard: &'a Rc<Shard>,
+    at: u8,
+    sid: Sid,
+    over: bool,
+}
+
+impl Drop for OpenPost<'_> {
     fn drop(&mut self) {
-        if let Some(message) = self.message.take() {
-            self.shard.tell(self.at, message);
+        if !self.over {
+            self.shard.tell(self.at, Message::PostAborted { sid: self.sid });
         }
     }
 }
 
 /// A whole body, refused as soon as it is known to be too large.
-async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, Refusal> {
-    use hyper::body::Body as _;
+async fn read_body(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > max as u64 {
         return Err(Refusal::TOO_LARGE);
     }
@@ -103,4 +121,39 @@ async fn read_body(mut body: Incoming, max: usize) -> Result<Bytes, Refusal> {
         whole.extend_from_slice(data);
     }
     Ok(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytestring::ByteString;
+
+    use super::*;
+
+    fn packets(body: &'static str) -> PollReply {
+        PollReply::packets(ByteString::from_static(body))
+    }
+
+    #[test]
+    fn a_poll_given_up_before_its_answer_sends_it_back() {
+        let (reply, mut answer) = oneshot::channel();
+        assert_eq!(given_up(&mut answer), Some(false));
+        assert!(reply.send(packets("4a")).is_err());
+    }
+
+    #[test]
+    fn an_answer_nobody_took_is_lost_unless_it_said_nothing() {
+        for (said, lost) in [(packets("4a"), true), (packets("6"), false), (Refusal::UNKNOWN_SID.into(), false)] {
+            let (reply, mut answer) = oneshot::channel();
+            reply.send(said).unwrap();
+            assert_eq!(given_up(&mut answer), Some(lost));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_taken_is_not_lost() {
+        let (reply, mut answer) = oneshot::channel();
+        reply.send(packets("4a")).unwrap();
+        (&mut answer).await.unwrap();
+        assert_eq!(given_up(&mut answer), None);
+    }
 }

@@ -1,14 +1,15 @@
 //! One WebSocket's inbound half: frames read and parsed by tungstenite, messages given to the shard.
 //!
 //! Invariants: nothing is ever written to the socket here. What tungstenite wants to say (a pong, the echo of a close) goes
-//! through the connection's outbox, so that it cannot land inside a frame that is half written; the limits are set before
-//! the first byte is parsed.
+//! through the connection's wire, so that it cannot land inside a frame that is half written; the limits are set before
+//! the first byte is parsed; nothing is parsed any more once the wire has ended, and the socket is let go soon after.
 
 use std::{
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use futures_util::StreamExt;
 use protocol::engine::Message;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    time::timeout,
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -28,14 +29,18 @@ use tokio_tungstenite::{
     },
 };
 
-use crate::{clock, key::ConnKey, shard::Shard};
+use crate::{clock, key::ConnKey, shard::Shard, wire::Line};
 
 /// Allocated per connection; larger messages grow it while they are read.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
 
+/// How long a peer may take to close its side after ours. Closing at once would make its kernel throw away our last words
+/// if something of it was still under way.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Reads a connection's WebSocket until it ends. Cancel safe: dropping it leaves the connection without a reader, which
 /// the shard does only when it stops.
-pub(crate) async fn read(shard: Rc<Shard>, key: ConnKey, tcp: Rc<TcpStream>, rest: Bytes) {
+pub(crate) async fn read(shard: Rc<Shard>, key: ConnKey, line: Rc<Line>, rest: Bytes) {
     let max = shard.context().session.max_payload;
     let mut config = WebSocketConfig::default();
     config.read_buffer_size = READ_BUFFER_BYTES;
@@ -44,19 +49,31 @@ pub(crate) async fn read(shard: Rc<Shard>, key: ConnKey, tcp: Rc<TcpStream>, res
     config.max_write_buffer_size = 4 * 1024;
     config.max_message_size = Some(max);
     config.max_frame_size = Some(max);
-    let stream = Inbound { shard: shard.clone(), key, tcp: tcp.clone() };
+    let stream = Inbound { shard: shard.clone(), key, line: line.clone() };
     let mut socket = WebSocketStream::from_partially_read(stream, rest.to_vec(), Role::Server, Some(config)).await;
-    let (clean, code) = loop {
-        match socket.next().await {
+    let mut ended = pin!(line.ended());
+    let end = loop {
+        let next = tokio::select! {
+            biased;
+            () = &mut ended => break None,
+            next = socket.next() => next,
+        };
+        match next {
             Some(Ok(message)) => {
                 let Some(message) = message_of(message) else { continue };
-                shard.with(|gateway| gateway.handle_websocket_message(key, message, clock::now()));
+                shard.with(|gateway| gateway.handle_websocket_message(key, &line, message, clock::now()));
             }
-            Some(Err(error)) => break end_of(&error),
-            None => break (true, None),
+            Some(Err(error)) => break Some(end_of(&error)),
+            None => break Some((true, None)),
         }
     };
-    shard.with(|gateway| gateway.handle_websocket_closed(key, &tcp, clean, code, clock::now()));
+    if let Some((clean, code)) = end {
+        shard.with(|gateway| gateway.handle_websocket_closed(key, &line, clean, code, clock::now()));
+    }
+    let line = line.clone();
+    shard.spawn(async move {
+        let _ = timeout(GOODBYE_TIMEOUT, line.discard()).await;
+    });
 }
 
 fn message_of(message: tungstenite::Message) -> Option<Message> {
@@ -91,18 +108,18 @@ fn end_of(error: &tungstenite::Error) -> (bool, Option<u16>) {
     }
 }
 
-/// The socket as tungstenite sees it: reads come from TCP, writes go to the outbox.
+/// The socket as tungstenite sees it: reads come from TCP, writes go to the wire.
 struct Inbound {
     shard: Rc<Shard>,
     key: ConnKey,
-    tcp: Rc<TcpStream>,
+    line: Rc<Line>,
 }
 
 impl AsyncRead for Inbound {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.tcp.poll_read_ready(cx))?;
-            match self.tcp.try_read(buf.initialize_unfilled()) {
+            ready!(self.line.tcp().poll_read_ready(cx))?;
+            match self.line.tcp().try_read(buf.initialize_unfilled()) {
                 Ok(read) => {
                     buf.advance(read);
                     return Poll::Ready(Ok(()));
@@ -116,7 +133,7 @@ impl AsyncRead for Inbound {
 
 impl AsyncWrite for Inbound {
     fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.shard.with(|gateway| gateway.write_control(self.key, bytes));
+        self.shard.with(|gateway| gateway.write_control(self.key, &self.line, bytes));
         Poll::Ready(Ok(bytes.len()))
     }
 

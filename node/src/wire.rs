@@ -1,0 +1,171 @@
+//! The WebSocket of a connection, as a candidate or as its transport: the only thing that writes to it.
+//!
+//! Invariants:
+//! - every write ends in `settle`, which alone counts who lags, starts the wait for the kernel, and says when it is too late;
+//! - somebody waits for the kernel (`Next::Await`) exactly while the wire lags;
+//! - a wire that is taken out of its connection is ended (`close`, `end`): its cursors are released and its tasks, which
+//!   hold the same `Line`, learn of it and stop.
+
+use std::{io, net::Shutdown, rc::Rc};
+
+use protocol::engine::frame;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+
+use crate::{
+    outbox::{Outbox, Progress},
+    room::{RoomId, Rooms},
+    tally::Tally,
+};
+
+/// What a wire shares with the tasks that wait for its socket.
+#[derive(Debug)]
+pub(crate) struct Line {
+    tcp: TcpStream,
+    ended: CancellationToken,
+}
+
+impl Line {
+    /// The socket; only the wire writes to it.
+    pub(crate) fn tcp(&self) -> &TcpStream {
+        &self.tcp
+    }
+
+    /// Completes when the wire has ended. Cancel safe.
+    pub(crate) fn ended(&self) -> WaitForCancellationFuture<'_> {
+        self.ended.cancelled()
+    }
+
+    /// Reads until the peer has closed too, and throws it away. Cancel safe.
+    pub(crate) async fn discard(&self) {
+        while self.tcp.readable().await.is_ok() {
+            match discard_some(&self.tcp) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// Apart from the task, so that the buffer does not live in it while it waits.
+fn discard_some(tcp: &TcpStream) -> io::Result<usize> {
+    tcp.try_read(&mut [0; 4096])
+}
+
+/// What has to follow a write.
+#[derive(Debug)]
+#[must_use]
+pub(crate) enum Next {
+    /// Nothing.
+    Nothing,
+    /// Somebody has to wait until the kernel takes more, and say so to `catch_up`.
+    Await(Rc<Line>),
+    /// The peer is too far behind to be kept.
+    Behind,
+    /// The peer is gone.
+    Lost,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Wire {
+    line: Rc<Line>,
+    outbox: Outbox,
+    /// It is counted among those that lag.
+    lags: bool,
+}
+
+impl Wire {
+    /// A wire that writes to this socket.
+    pub(crate) fn new(tcp: TcpStream) -> Wire {
+        let line = Rc::new(Line { tcp, ended: CancellationToken::new() });
+        Wire { line, outbox: Outbox::default(), lags: false }
+    }
+
+    /// What its tasks get.
+    pub(crate) fn line(&self) -> &Rc<Line> {
+        &self.line
+    }
+
+    /// Whether this is its line.
+    pub(crate) fn is(&self, line: &Rc<Line>) -> bool {
+        Rc::ptr_eq(&self.line, line)
+    }
+
+    /// Whether it takes less than it is given.
+    pub(crate) fn lags(&self) -> bool {
+        self.lags
+    }
+
+    /// Room for frames that only this client gets; they leave with the next `flush`.
+    pub(crate) fn own(&mut self) -> &mut Vec<u8> {
+        self.outbox.own()
+    }
+
+    /// Writes its own frames.
+    pub(crate) fn flush(&mut self, behind_max: usize, tally: &mut Tally) -> Next {
+        let progress = self.outbox.flush(&self.line.tcp);
+        self.settle(progress, behind_max, tally)
+    }
+
+    /// Writes a room's turn (`turn` stands in the room's log from `start` on).
+    ///
+    /// The flag says whether a cursor into the room's log was made: its log must then be kept (`Rooms::end_turn`).
+    pub(crate) fn write_turn(
+        &mut self,
+        (room, start, turn): (RoomId, u64, &[u8]),
+        behind_max: usize,
+        tally: &mut Tally,
+    ) -> (Next, bool) {
+        tally.writes += u64::from(!self.lags);
+        let (progress, cursor) = self.outbox.write_turn(&self.line.tcp, room, start, turn);
+        (self.settle(progress, behind_max, tally), cursor)
+    }
+
+    /// Catches up as far as the kernel lets it.
+    pub(crate) fn catch_up(&mut self, rooms: &mut Rooms, behind_max: usize, tally: &mut Tally) -> Next {
+        tally.writes += 1;
+        let progress = self.outbox.catch_up(&self.line.tcp, rooms);
+        self.settle(progress, behind_max, tally)
+    }
+
+    /// Says goodbye and ends it.
+    pub(crate) fn close(mut self, code: Option<u16>, rooms: &mut Rooms, tally: &mut Tally) {
+        match code {
+            Some(code) => frame::put_close(self.own(), code, ""),
+            None => self.own().extend_from_slice(&[0x88, 0]),
+        }
+        self.end(rooms, tally);
+    }
+
+    /// Ends it: what the kernel takes now still leaves, the rest is given up. The peer is told that nothing follows.
+    pub(crate) fn end(mut self, rooms: &mut Rooms, tally: &mut Tally) {
+        let _ = self.outbox.flush(&self.line.tcp);
+        tally.bytes_sent += self.outbox.take_sent();
+        tally.lagging -= i64::from(self.lags);
+        let _ = SockRef::from(&self.line.tcp).shutdown(Shutdown::Write);
+        self.outbox.abandon(rooms);
+    }
+
+    fn settle(&mut self, progress: Progress, behind_max: usize, tally: &mut Tally) -> Next {
+        tally.bytes_sent += self.outbox.take_sent();
+        let lagged = std::mem::replace(&mut self.lags, self.outbox.is_lagging());
+        tally.lagging += i64::from(self.lags) - i64::from(lagged);
+        match progress {
+            Progress::Broken => Next::Lost,
+            Progress::Behind => Next::Behind,
+            Progress::Blocked if self.outbox.is_over(behind_max) => Next::Behind,
+            Progress::Blocked if !lagged => Next::Await(self.line.clone()),
+            Progress::Blocked | Progress::Done => Next::Nothing,
+        }
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.line.ended.cancel();
+    }
+}
