@@ -43,6 +43,7 @@ fn read_through(
     let mut since = start.map(|stamp| (stamp.n, Some(stamp.lineage)));
     for _ in 0..100 {
         let history = world.history(node, room, Want::Page { limit: 5, since, reverse });
+        assert!(!history.frames.is_empty(), "a page promised more than there was");
         seen.extend(payloads(&history));
         gap |= history.gap;
         if history.complete {

@@ -365,15 +365,17 @@ fn what_was_refused_is_not_stamped_when_it_is_sent_again() {
 #[test]
 fn rooms_stay_provable_after_a_clean_restart_for_as_long_as_their_history() {
     let (mut world, room) = (World::new(1), RoomKey::new("/", "a"));
+    let mut of_slot = (0..200_000).map(|name| RoomKey::new("/", &format!("b{name}")));
+    let mut twin = || of_slot.find(|twin| twin.slot() == room.slot()).unwrap();
     let tokens = [world.publish(0, &room, "0"), world.publish(0, &room, "1")];
+    world.publish(0, &twin(), "later");
     world.settle();
     let first = world.published(0, tokens[0]).unwrap().unwrap();
     let resume = world.nodes[0].slots.to_resume();
     let store = std::mem::take(&mut world.nodes[0].store);
     world.nodes[0] = Node { store, ..Node::new(0, Limits::default(), resume) };
-    // Another room of the same slot opens it and moves its head.
-    let twin = (0..100_000).map(|name| RoomKey::new("/", &format!("b{name}"))).find(|b| b.slot() == room.slot());
-    world.publish(0, &twin.unwrap(), "elsewhere");
+    // Another room of the same slot opens it.
+    world.publish(0, &twin(), "elsewhere");
     world.pass(Duration::from_secs(40));
     let since = Want::Since { after: first.n, lineage: Some(first.lineage) };
     let joined = world.join(0, &room, since);
@@ -411,6 +413,7 @@ fn nothing_overtakes_a_publish_that_found_the_lane_full() {
     world.settle();
     tokens.push(world.publish(1, &room, "3"));
     world.settle();
+    assert_eq!(world.nodes[0].received_frames, 2, "what follows a refused frame is not even sent");
     world.pass(Duration::from_secs(1));
     assert_eq!(world.live(0, &room), texts(0..4));
     for token in tokens {
@@ -447,7 +450,7 @@ fn whatever_was_sent_before_the_link_broke_gets_its_answer_after_it() {
     world.connect(0, 1);
     world.pass(Duration::from_secs(6));
     let mut answers: Vec<_> = tokens.iter().map(|token| world.published(1, *token).unwrap()).collect();
-    let refused = answers.split_off(answers.partition_point(Result::is_ok));
+    let refused = answers.split_off(answers.iter().position(Result::is_err).unwrap());
     assert_eq!(world.live(0, &room), texts(0..u32::try_from(answers.len()).unwrap()));
     assert!(answers.len() >= 1_000 && refused.iter().all(|why| matches!(why, Err(Refusal::Overloaded { .. }))));
 }
@@ -510,4 +513,18 @@ fn a_full_lane_is_told_of_in_that_lane_alone_and_concerns_its_slots_alone() {
     world.nodes[1].slots.handle_frame(NodeId(0), &told[0], now, now_ms).unwrap();
     let asked = sends(&mut world.nodes[1]).len();
     assert!(asked == owned(Some(2)) && asked < owned(None), "{asked} rooms were asked for again");
+}
+
+#[test]
+fn all_that_waits_for_a_lane_goes_out_with_the_next_retry() {
+    let (mut world, room) = (World::new(2), room_of(0, 2));
+    world.join(0, &room, Want::Nothing);
+    world.nodes[0].refuses = usize::MAX;
+    for n in 0..50 {
+        world.publish(1, &room, &n.to_string());
+    }
+    world.settle();
+    world.nodes[0].refuses = 0;
+    world.pass(Duration::from_millis(300));
+    assert_eq!(world.live(0, &room), texts(0..50));
 }
