@@ -52,7 +52,7 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         };
         match accepted {
             Ok((tcp, _)) => {
-                prepare(&tcp);
+                prepare(&tcp, shard.context().config.socketio.ping_timeout);
                 shard.spawn(serve(shard.clone(), tcp));
             }
             Err(error) => {
@@ -63,10 +63,11 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
     }
 }
 
-/// Options of a client's socket. That one of them cannot be set is no reason to send a client away.
-fn prepare(tcp: &TcpStream) {
+/// Options of a client's socket. That one of them cannot be set is no reason to send a client away. The kernel is never
+/// less patient than the heartbeat.
+fn prepare(tcp: &TcpStream, ping_timeout: Duration) {
     let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(WRITE_TIMEOUT.max(ping_timeout)));
 }
 
 async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
@@ -316,7 +317,9 @@ mod tests {
     async fn the_kernel_gives_up_on_a_client_that_does_not_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        prepare(&client);
-        assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(WRITE_TIMEOUT));
+        for (ping_timeout, patience) in [(20, WRITE_TIMEOUT), (60, Duration::from_secs(60))] {
+            prepare(&client, Duration::from_secs(ping_timeout));
+            assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(patience));
+        }
     }
 }

@@ -101,7 +101,7 @@ impl Gateway {
             }
             self.flush_connection(key);
         }
-        for (key, reason) in std::mem::take(&mut self.broken) {
+        while let Some((key, reason)) = self.broken.pop() {
             if reason == CloseReason::TransportError {
                 self.lose_websocket(key, false, now);
             } else if self.connections.get(key).is_some() {
