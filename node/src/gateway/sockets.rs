@@ -10,7 +10,7 @@ use mesh::{room::RoomKey, slot::Want};
 use protocol::{
     engine::{Message, session::CloseReason},
     socket_id,
-    socketio::{Args, Packet},
+    socketio::{Args, Packet, Parser},
 };
 use smallvec::SmallVec;
 
@@ -30,7 +30,10 @@ impl Gateway {
             return self.exchange(key, message, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
-        match connection.decoder.decode(message) {
+        let decoded = connection.decoder.decode(message);
+        match decoded {
+            // Understood by `protocol`, but members are sent JSON in this version: half a conversation would be worse.
+            Ok(_) if connection.decoder.parser() == Parser::MsgPack => self.refuse_packet(key, now),
             Ok(Some(packet)) => self.handle_packet(key, packet, now),
             Ok(None) => {}
             Err(error) => {
