@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Found, Output, PendingJoin, Slot, Slots, Stamp,
+    Found, Output, PendingJoin, Shards, Slot, Slots, Stamp,
     follower::{Accepted, Followed, Held, Stream},
     history::{Range, RoomFacts},
 };
@@ -200,35 +200,41 @@ impl Slots {
             return self.ask_again(room);
         }
         let (upto, held) = (*upto, std::mem::take(held));
-        followed.stream = Stream::Following;
-        let mut missed = found.more;
-        let mut delivered = Vec::new();
-        for frame in found.frames.into_iter().chain(held.into_frames()) {
-            if frame.n <= followed.last {
-                continue;
-            }
-            missed |= frame.prev > followed.last;
-            followed.advance(&frame, &limits);
-            delivered.push(frame);
-        }
-        missed |= followed.last < upto;
-        followed.last = followed.last.max(upto);
         let shards = followed.shards;
-        if missed {
-            followed.log.clear();
-            self.gap(room);
+        followed.stream = Stream::Following;
+        // What the members get, in order: a frame, or the position behind which something could not be had.
+        let mut news: Vec<Result<Arc<Frame>, u64>> = Vec::new();
+        for frame in found.frames {
+            if frame.n > followed.last {
+                news.extend(followed.skip_to(frame.prev).map(Err));
+                followed.advance(&frame, &limits);
+                news.push(Ok(frame));
+            }
         }
-        for frame in delivered {
-            self.deliver(shards, &frame);
+        news.extend(followed.skip_to(upto).map(Err));
+        let mut broken = false;
+        for frame in held.into_frames() {
+            broken |= frame.prev > followed.last;
+            if !broken && frame.n > followed.last {
+                followed.advance(&frame, &limits);
+                news.push(Ok(frame));
+            }
+        }
+        for new in news {
+            match new {
+                Ok(frame) => self.deliver(shards, &frame),
+                Err(n) => self.gap_at(room, shards, Stamp { lineage: facts.lineage, n }),
+            }
+        }
+        if broken {
+            // What was held has a hole of its own: the owner is asked where it stands, and that is filled too.
+            self.ask_again(room);
         }
     }
 
     /// Tells the members of `room` on this node that continuity was lost. The room of a whole namespace (it has no name)
     /// carries only volatile frames: it has no continuity to lose.
     pub(super) fn gap(&mut self, room: &RoomKey) {
-        if room.room().is_empty() {
-            return;
-        }
         let (shards, stamp) = match self.slots.get(&room.slot()) {
             Some(Slot::Follower(follower)) => match follower.rooms.get(room) {
                 Some(room) => (room.shards, Stamp { lineage: room.facts().lineage, n: room.head }),
@@ -241,6 +247,13 @@ impl Slots {
             }
             None => return,
         };
+        self.gap_at(room, shards, stamp);
+    }
+
+    fn gap_at(&mut self, room: &RoomKey, shards: Shards, stamp: Stamp) {
+        if room.room().is_empty() {
+            return;
+        }
         for shard in shards.iter() {
             self.outputs.push_back(Output::Gap { shard, room: room.clone(), stamp });
         }

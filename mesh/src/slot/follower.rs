@@ -132,6 +132,16 @@ impl Followed {
         Accepted::Next
     }
 
+    /// Goes on behind `n` although not everything up to there is here; `n`, if anything was skipped by that.
+    pub(crate) fn skip_to(&mut self, n: u64) -> Option<u64> {
+        if n <= self.last {
+            return None;
+        }
+        self.log.clear();
+        (self.last, self.head) = (n, self.head.max(n));
+        Some(n)
+    }
+
     /// Takes a frame whose place was proved elsewhere.
     pub(crate) fn advance(&mut self, frame: &Arc<Frame>, limits: &Limits) {
         self.last = frame.n;

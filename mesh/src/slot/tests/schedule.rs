@@ -129,3 +129,23 @@ proptest! {
         run(steps);
     }
 }
+
+/// A schedule that once failed: a full lane right after two mended links.
+#[test]
+fn a_full_lane_behind_mended_links_keeps_the_order() {
+    use Step::{Cut, Join, Mend, Publish, Refuse, Settle};
+    run(vec![
+        Cut(2),
+        Publish(1),
+        Join(2, Want::Nothing),
+        Settle,
+        Publish(0),
+        Cut(1),
+        Publish(1),
+        Refuse(2, 2),
+        Mend(2),
+        Mend(1),
+        Publish(2),
+        Settle,
+    ]);
+}
