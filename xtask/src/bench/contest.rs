@@ -119,13 +119,15 @@ pub(super) fn turn(peer: &'static Peer, scenario: &'static Scenario) -> Result<T
     load.args(peer.dialect.iter().flat_map(|dialect| ["--dialect", dialect]));
     let code = load.status().context("cannot start loadtest")?.code();
     drop(server);
-    let others_cores = others.cores()?;
     if !matches!(code, Some(0 | EXIT_INVALID | EXIT_EXPECTATION)) {
         bail!("loadtest ended with {code:?}");
     }
     let report: Value =
         serde_json::from_slice(&std::fs::read(&report)?).context("cannot read the generator's report")?;
     let step = report["steps"].as_array().and_then(|steps| steps.last()).context("the report has no step")?;
+    let cores = step["generator"]["cores"].as_array().map_or(&[][..], Vec::as_slice);
+    let workers = cores.iter().filter_map(Value::as_f64).sum::<f64>() * step["seconds"].as_f64().unwrap_or_default();
+    let others_cores = others.cores(workers)?;
     Ok(Turn {
         peer: peer.name,
         scenario: scenario.name,

@@ -1,7 +1,7 @@
 //! How much of the machine somebody else used while we measured: a figure taken beside a compiler is worth nothing.
 //!
-//! Invariant: what our own children used, and their children, is theirs only once they have been waited for; both readings
-//! are taken when none is alive.
+//! Invariant: what our own children used is known once they have been waited for, so both readings are taken when none is
+//! alive; what the generator's workers used is not among it and comes from its report.
 
 use crate::clock;
 use anyhow::{Context, Result};
@@ -24,11 +24,11 @@ impl Others {
         Ok(Others { at: clock::now(), busy: busy(&machine)?, ours: children(&own)? })
     }
 
-    /// Cores that others used on average since the reading.
-    pub(super) fn cores(&self) -> Result<f64> {
+    /// Cores that others used on average since the reading; `workers` are the seconds of the generator's workers.
+    pub(super) fn cores(&self, workers: f64) -> Result<f64> {
         let now = Others::now()?;
         let seconds = now.at.duration_since(self.at).as_secs_f64();
-        Ok((((now.busy - self.busy) - (now.ours - self.ours)) / seconds).max(0.0))
+        Ok((((now.busy - self.busy) - (now.ours - self.ours) - workers) / seconds).max(0.0))
     }
 }
 
@@ -79,6 +79,6 @@ mod tests {
         crate::run::check(crate::run::command("sh").args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"]))
             .unwrap();
         assert!(ours() > 0.01, "{} s", ours());
-        reading.cores().unwrap();
+        reading.cores(0.0).unwrap();
     }
 }

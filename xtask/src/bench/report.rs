@@ -24,7 +24,7 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
     )?;
     writeln!(
         page,
-        "Server on core 0, generator on core 1, loopback. {rounds} rounds in which the peers take turns, a fresh server for \
+        "Server on core 0, generator on core 1, loopback. Rounds: {rounds}; in each the peers take turns, a fresh server for \
          each turn. Figures are medians, with the smallest and the largest in brackets. `floor-write` is a small program \
          that writes the same ready-made bytes to every member, one write per delivery: what the machine can do with one \
          write per delivery. `starling` stamps an order and keeps history meanwhile, the others do not. **Compare within \
