@@ -15,7 +15,7 @@ use protocol::{
     socket_id::is_socket_id,
     socketio::{Args, Packet, RESERVED_EVENTS},
 };
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use serde_json::{json, value::RawValue};
 
 use super::{Asker, EVERYONE, Entry, Gateway, Pending, Question};
@@ -210,9 +210,7 @@ impl Gateway {
         args: &Args,
         now: Instant,
     ) -> Result<(), Refused> {
-        let elements = args.elements().map_err(|error| bad(error.to_string()))?;
-        let object = elements.get(1).ok_or_else(|| bad("the event needs one object as its argument"))?;
-        let publish: PublishArgs<'_> = serde_json::from_str(object.get()).map_err(|error| bad(error.to_string()))?;
+        let publish: PublishArgs<'_> = parse(args)?;
         if let Some(room) = &publish.room {
             self.check_room(room)?;
         }
@@ -343,7 +341,7 @@ impl Gateway {
 }
 
 /// The one object an event comes with.
-fn parse<T: DeserializeOwned>(args: &Args) -> Result<T, Refused> {
+fn parse<'a, T: Deserialize<'a>>(args: &'a Args) -> Result<T, Refused> {
     let elements = args.elements().map_err(|error| bad(error.to_string()))?;
     let object = elements.get(1).ok_or_else(|| bad("the event needs one object as its argument"))?;
     serde_json::from_str(object.get()).map_err(|error| bad(error.to_string()))
