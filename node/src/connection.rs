@@ -5,6 +5,7 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use protocol::{
     engine::{
@@ -12,7 +13,7 @@ use protocol::{
         session::{Session, Transport},
     },
     sid::Sid,
-    socketio::{Decoder, Encoded},
+    socketio::{Decoder, Packet, Parser, TranscodeError, transcode},
 };
 use slab::Slab;
 use smallvec::SmallVec;
@@ -69,12 +70,38 @@ impl Connection {
         }
     }
 
-    /// Gives one Socket.IO packet to the client.
-    pub(crate) fn send_packet(&mut self, packet: Encoded) {
+    /// How the client writes and wants to be written to.
+    pub(crate) fn parser(&self) -> Parser {
+        self.decoder.parser()
+    }
+
+    /// Gives one Socket.IO packet to the client, as its parser reads it.
+    pub(crate) fn send_packet(&mut self, packet: &Packet) {
+        let packet = packet.encode_as(self.parser());
         match self.direct() {
             Some(wire) => packet.put_frames(wire.own()),
             None => packet.messages().for_each(|message| self.session.send(message)),
         }
+    }
+
+    /// Gives the client alone what members of a room get.
+    ///
+    /// # Errors
+    /// The payload is none of ours. Nothing was sent, or to a client that polls what came before the damage.
+    pub(crate) fn send_payload(&mut self, payload: &Bytes) -> Result<(), TranscodeError> {
+        let frames = match self.parser() {
+            Parser::Json => payload.clone(),
+            Parser::MsgPack => transcode(payload, Parser::MsgPack)?,
+        };
+        match self.direct() {
+            Some(wire) => wire.own().extend_from_slice(&frames),
+            None => {
+                for message in frame::messages(&frames) {
+                    self.session.send(message?);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The socket in `namespace`.

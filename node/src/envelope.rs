@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use mesh::wire::message::Frame;
 use protocol::{
     engine::{Message, frame},
-    socketio::{Args, Encoded, encode_event},
+    socketio::{Args, Encoded, Parser, encode_event},
 };
 use serde_json::{Value, json, value::RawValue};
 
@@ -25,8 +25,20 @@ pub(crate) use placeholder::names_each_once;
 /// Attachments the stock client's parser takes in one packet (since socket.io-parser 4.2.6).
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
-/// An event for one client.
-pub(crate) fn event(namespace: &str, event: &str, args: &[&RawValue], attachments: &[Bytes]) -> Encoded {
+/// The arguments of an event, its name in front of them.
+pub(crate) fn args(event: &str, args: &[&RawValue], attachments: Vec<Bytes>) -> Args {
+    // A string always serialises.
+    let mut json = format!("[{}", serde_json::to_string(event).unwrap_or_default());
+    for arg in args {
+        json.push(',');
+        json.push_str(arg.get());
+    }
+    json.push(']');
+    Args { json: json.into(), attachments }
+}
+
+/// The payload of a publish: the event as every member with JSON receives it, as WebSocket frames.
+pub(crate) fn payload(namespace: &str, event: &str, args: &[&RawValue], attachments: &[Bytes]) -> Bytes {
     // A string always serialises.
     let name = serde_json::to_string(event).unwrap_or_default();
     let mut parts: Vec<&[u8]> = Vec::with_capacity(3 + 2 * args.len());
@@ -35,13 +47,12 @@ pub(crate) fn event(namespace: &str, event: &str, args: &[&RawValue], attachment
         parts.extend([b",".as_slice(), arg.get().as_bytes()]);
     }
     parts.push(b"]");
-    encode_event(namespace, None, &parts, attachments)
+    frames(&encode_event(namespace, None, &parts, attachments))
 }
 
-/// The payload of a publish: the event as every member receives it, as WebSocket frames.
-pub(crate) fn payload(namespace: &str, name: &str, args: &[&RawValue], attachments: &[Bytes]) -> Bytes {
+fn frames(packet: &Encoded) -> Bytes {
     let mut out = Vec::new();
-    event(namespace, name, args, attachments).put_frames(&mut out);
+    packet.put_frames(&mut out);
     Bytes::from(out.into_boxed_slice())
 }
 
@@ -79,16 +90,22 @@ pub(crate) struct Items {
     pub(crate) attachments: Vec<Bytes>,
 }
 
-/// Shows frames as items.
+/// Shows frames as items to a client with that parser.
 ///
-/// A packet takes at most ten attachments. With more, and where an event without attachments has a placeholder of its own
-/// in it (anybody may publish one), binary values come as `{"$base64": "…"}` and the answer has no attachments at all.
-pub(crate) fn items<'a>(frames: impl Iterator<Item = &'a Frame>) -> Items {
+/// A packet of JSON takes at most ten attachments. With more, and where an event without attachments has a placeholder of
+/// its own in it (anybody may publish one), binary values come as `{"$base64": "…"}` and the answer has no attachments at
+/// all.
+pub(crate) fn items<'a>(frames: impl Iterator<Item = &'a Frame>, parser: Parser) -> Items {
     let opened: Vec<(&Frame, Args)> =
         frames.filter_map(|frame| Some((frame, open(&frame.payload, frame.room.namespace())?))).collect();
     let total: usize = opened.iter().map(|(_, args)| args.attachments.len()).sum();
     let forged = opened.iter().any(|(_, args)| args.attachments.is_empty() && placeholder::may_occur(&args.json));
-    let inline = total <= ATTACHMENTS_MAX && !forged;
+    let fits = match parser {
+        Parser::Json => total <= ATTACHMENTS_MAX,
+        // Binary is a value like others.
+        Parser::MsgPack => true,
+    };
+    let inline = fits && !forged;
     let mut items = Items { json: String::from("["), attachments: Vec::new() };
     for (frame, args) in &opened {
         let before = items.json.len();
@@ -153,15 +170,10 @@ pub(crate) fn lineage(epoch: &str) -> Option<u64> {
     Some(u64::from_be_bytes(bytes.try_into().ok()?))
 }
 
-/// The name of an event in an array's text, for a message made here.
-pub(crate) fn notice(namespace: &str, event: &str, body: &Value) -> Encoded {
+/// The payload of an event that is made here.
+pub(crate) fn notice(namespace: &str, event: &str, body: &Value) -> Bytes {
     let array = json!([event, body]).to_string();
-    encode_event(namespace, None, &[array.as_bytes()], &[])
-}
-
-/// Replays a payload as messages for one socket.
-pub(crate) fn messages(payload: &Bytes) -> impl Iterator<Item = Message> {
-    frame::messages(payload).map_while(Result::ok)
+    frames(&encode_event(namespace, None, &[array.as_bytes()], &[]))
 }
 
 /// An answer's array around its one object.
@@ -205,8 +217,8 @@ mod tests {
         let args = [raw("1"), raw(r#"{"x":"é"}"#)];
         let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
         let payload = payload("/chat", "say \"hi\"", &args, &[]);
-        let messages: Vec<Message> = messages(&payload).collect();
-        assert_eq!(messages, [Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into())]);
+        let messages: Vec<_> = frame::messages(&payload).collect();
+        assert_eq!(messages, [Ok(Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into()))]);
     }
 
     fn binary(args: &str, attachments: &[&'static [u8]], n: u64) -> Frame {
@@ -224,7 +236,7 @@ mod tests {
         let args = [raw(text), raw("[1, 2]")];
         let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
         let frame = frame_of("/[odd", 3, payload("/[odd", "e", &args, &[]));
-        let items = items([&frame].into_iter());
+        let items = items([&frame].into_iter(), Parser::Json);
         let epoch = epoch(1);
         let expected = format!(r#"[{{"offset":3,"epoch":"{epoch}","event":"e","args":[{text},[1, 2]],"time_ms":7}}]"#);
         assert_eq!(items, Items { json: expected, attachments: vec![] });
@@ -234,7 +246,7 @@ mod tests {
     fn binary_items_share_one_list_of_attachments() {
         let deep = format!(r#"{{"deep":{PLACEHOLDER}}}"#);
         let frames = [binary(&deep, &[b"1"], 1), binary(&deep, &[b"2"], 2)];
-        let items = items(frames.iter());
+        let items = items(frames.iter(), Parser::Json);
         assert!(items.json.contains(r#""args":[{"deep":{"_placeholder":true,"num":1}}]"#), "{}", items.json);
         assert_eq!(items.attachments, [Bytes::from_static(b"1"), Bytes::from_static(b"2")]);
     }
@@ -242,7 +254,9 @@ mod tests {
     #[test]
     fn too_many_attachments_become_base64() {
         let frames: Vec<Frame> = (1..=11).map(|n| binary(PLACEHOLDER, &[b"hi"], n)).collect();
-        let items = items(frames.iter());
+        let native = items(frames.iter(), Parser::MsgPack);
+        assert_eq!(native.attachments.len(), 11, "msgpack has no limit");
+        let items = items(frames.iter(), Parser::Json);
         assert!(items.attachments.is_empty());
         assert_eq!(items.json.matches(r#"{"$base64":"aGk="}"#).count(), 11);
     }
@@ -250,7 +264,7 @@ mod tests {
     #[test]
     fn a_placeholder_that_somebody_typed_points_at_nobodys_bytes() {
         let frames = [binary(r#"{"_placeholder":true,"num":99}"#, &[], 1), binary(PLACEHOLDER, &[b"hi"], 2)];
-        let items = items(frames.iter());
+        let items = items(frames.iter(), Parser::Json);
         assert!(items.attachments.is_empty(), "the answer would be a binary packet, and its 99 an error");
         assert!(items.json.contains(r#""args":[{"_placeholder":true,"num":99}]"#), "{}", items.json);
     }

@@ -164,7 +164,8 @@ impl<'a> Socket<'a> {
             return Err(SayError::ReservedName);
         }
         let elements = sendable(args)?;
-        self.connection.send_packet(envelope::event(&self.id.namespace, event, &elements, &args.attachments));
+        let args = envelope::args(event, &elements, args.attachments.clone());
+        self.connection.send_packet(&Packet::Event { nsp: self.id.namespace.clone(), id: None, args });
         Ok(())
     }
 
@@ -179,7 +180,7 @@ impl<'a> Socket<'a> {
             return Err(SayError::ForeignAck);
         }
         let packet = Packet::Ack { nsp: self.id.namespace.clone(), id, args: args.clone() };
-        self.connection.send_packet(packet.encode());
+        self.connection.send_packet(&packet);
         Ok(())
     }
 }

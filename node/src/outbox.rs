@@ -14,7 +14,7 @@ use std::{collections::VecDeque, io};
 use bytes::{Buf, BytesMut};
 use tokio::net::TcpStream;
 
-use crate::room::{RoomId, Rooms};
+use crate::room::{Rooms, StreamId};
 
 /// Answers that may wait for one connection: two of the largest histories. Beyond it the connection is cut off.
 const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -27,7 +27,7 @@ enum Segment {
     /// Bytes only this connection gets.
     Own(BytesMut),
     /// The room's log from one position to another.
-    Room { room: RoomId, from: u64, to: u64 },
+    Room { stream: StreamId, from: u64, to: u64 },
 }
 
 /// How far a write got.
@@ -99,20 +99,26 @@ impl Outbox {
         }
     }
 
-    /// Writes a room's turn (`turn` stands in the room's log from `start` on), or notes that this connection is behind.
+    /// Writes a stream's turn (`turn` stands in its log from `start` on), or notes that this connection is behind.
     ///
-    /// The flag says whether a cursor into the room's log was made: its log must then be kept (`Rooms::release` ends it).
-    pub(crate) fn write_turn(&mut self, tcp: &TcpStream, room: RoomId, start: u64, turn: &[u8]) -> (Progress, bool) {
+    /// The flag says whether a cursor into the log was made: the log must then be kept (`Rooms::release` ends it).
+    pub(crate) fn write_turn(
+        &mut self,
+        tcp: &TcpStream,
+        stream: StreamId,
+        start: u64,
+        turn: &[u8],
+    ) -> (Progress, bool) {
         if self.flush(tcp) == Progress::Broken {
             return (Progress::Broken, false);
         }
         let to = start + turn.len() as u64;
         if self.is_lagging() {
-            return (Progress::Blocked, self.queue_room(room, start, to));
+            return (Progress::Blocked, self.queue_room(stream, start, to));
         }
         match write(tcp, turn, &mut self.sent) {
             Ok(written) if written == turn.len() => (Progress::Done, false),
-            Ok(written) => (Progress::Blocked, self.queue_room(room, start + written as u64, to)),
+            Ok(written) => (Progress::Blocked, self.queue_room(stream, start + written as u64, to)),
             Err(_) => (Progress::Broken, false),
         }
     }
@@ -122,7 +128,7 @@ impl Outbox {
         while let Some(segment) = self.backlog.front_mut() {
             let (written, offered) = match segment {
                 Segment::Own(bytes) => (write(tcp, bytes, &mut self.sent), bytes.len()),
-                Segment::Room { room, from, to } => match rooms.log(*room, *from, *to) {
+                Segment::Room { stream, from, to } => match rooms.log(*stream, *from, *to) {
                     Some(chunk) => {
                         let chunk = &chunk[..chunk.len().min(CATCH_UP_BYTES)];
                         (write(tcp, chunk, &mut self.sent), chunk.len())
@@ -143,8 +149,8 @@ impl Outbox {
                     from == to
                 }
             };
-            if finished && let Some(Segment::Room { room, .. }) = self.backlog.pop_front() {
-                rooms.release(room);
+            if finished && let Some(Segment::Room { stream, .. }) = self.backlog.pop_front() {
+                rooms.release(stream);
             }
             if written < offered {
                 return Progress::Blocked;
@@ -156,8 +162,8 @@ impl Outbox {
     /// Gives up everything that waits.
     pub(crate) fn abandon(&mut self, rooms: &mut Rooms) {
         for segment in self.backlog.drain(..) {
-            if let Segment::Room { room, .. } = segment {
-                rooms.release(room);
+            if let Segment::Room { stream, .. } = segment {
+                rooms.release(stream);
             }
         }
         *self = Outbox::default();
@@ -174,15 +180,15 @@ impl Outbox {
     }
 
     /// Notes a stretch of a room's log; whether that made a new cursor.
-    fn queue_room(&mut self, room: RoomId, from: u64, to: u64) -> bool {
+    fn queue_room(&mut self, stream: StreamId, from: u64, to: u64) -> bool {
         self.room_bytes += usize::try_from(to - from).unwrap_or(usize::MAX);
         match self.backlog.back_mut() {
-            Some(Segment::Room { room: last, to: end, .. }) if *last == room && *end == from => {
+            Some(Segment::Room { stream: last, to: end, .. }) if *last == stream && *end == from => {
                 *end = to;
                 false
             }
             Some(Segment::Own(_) | Segment::Room { .. }) | None => {
-                self.backlog.push_back(Segment::Room { room, from, to });
+                self.backlog.push_back(Segment::Room { stream, from, to });
                 true
             }
         }
@@ -203,11 +209,14 @@ fn write(tcp: &TcpStream, bytes: &[u8], sent: &mut u64) -> io::Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use mesh::room::RoomKey;
+    use protocol::socketio::Parser;
     use socket2::SockRef;
     use tokio::{io::AsyncReadExt, net::TcpListener};
 
     use super::*;
+    use crate::key::ConnKey;
 
     /// Two ends of a connection whose kernel takes little.
     async fn pair() -> (TcpStream, TcpStream) {
@@ -220,19 +229,28 @@ mod tests {
     }
 
     /// Gives a turn to the one member, as `fanout` does.
-    fn turn(outbox: &mut Outbox, tcp: &TcpStream, rooms: &mut Rooms, room: RoomId, bytes: &[u8]) -> Progress {
-        rooms.append(room, bytes, &[]);
-        let (turn, start) = rooms.take_turn(room).unwrap();
-        let (progress, cursor) = outbox.write_turn(tcp, room, start, &turn.bytes);
-        rooms.end_turn(room, turn, start, usize::from(cursor));
+    fn turn(outbox: &mut Outbox, tcp: &TcpStream, rooms: &mut Rooms, stream: StreamId, bytes: &[u8]) -> Progress {
+        rooms.append(stream.room, &Bytes::copy_from_slice(bytes), &[]).unwrap();
+        let (turn, start) = rooms.take_turn(stream).unwrap();
+        let (progress, cursor) = outbox.write_turn(tcp, stream, start, &turn.bytes);
+        rooms.end_turn(stream, turn, start, usize::from(cursor));
         progress
+    }
+
+    const MEMBER: ConnKey = ConnKey { index: 0, serial: 0 };
+
+    /// The stream for JSON of a room with one member.
+    fn stream(rooms: &mut Rooms, name: &str) -> StreamId {
+        let room = rooms.find_or_create(&RoomKey::new("/", name));
+        rooms.get_mut(room).unwrap().insert(MEMBER, Parser::Json);
+        StreamId { room, parser: Parser::Json }
     }
 
     #[tokio::test]
     async fn a_laggard_gets_every_byte_in_order_once_it_reads() {
         let (near, mut far) = pair().await;
         let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(usize::MAX / 4));
-        let (a, b) = (rooms.find_or_create(&RoomKey::new("/", "a")), rooms.find_or_create(&RoomKey::new("/", "b")));
+        let (a, b) = (stream(&mut rooms, "a"), stream(&mut rooms, "b"));
         let mut expected = Vec::new();
         for n in 0..4_000u32 {
             let bytes = format!("<{n:0>400}>").into_bytes();
@@ -258,6 +276,8 @@ mod tests {
         let (got, ()) = tokio::join!(read, write);
         assert!(got == expected, "bytes were lost, repeated or reordered");
         assert_eq!(outbox.take_sent(), expected.len() as u64);
+        rooms.get_mut(a.room).unwrap().remove(&MEMBER);
+        rooms.remove_if_unused(a.room);
         assert!(!outbox.is_over(0) && rooms.find(&RoomKey::new("/", "a")).is_none(), "something is still held");
     }
 
@@ -265,7 +285,7 @@ mod tests {
     async fn a_laggard_that_fell_out_of_the_log_is_told_so() {
         let (near, _far) = pair().await;
         let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(1_024));
-        let room = rooms.find_or_create(&RoomKey::new("/", "a"));
+        let room = stream(&mut rooms, "a");
         while turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]) == Progress::Done {}
         for _ in 0..1_000 {
             turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]);
@@ -291,7 +311,7 @@ mod tests {
     async fn a_peer_that_is_gone_is_not_taken_for_one_that_is_behind() {
         let (near, far) = pair().await;
         let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(usize::MAX / 4));
-        let room = rooms.find_or_create(&RoomKey::new("/", "a"));
+        let room = stream(&mut rooms, "a");
         while turn(&mut outbox, &near, &mut rooms, room, &[0; 4_096]) == Progress::Done {}
         drop(far);
         let mut progress = Progress::Blocked;

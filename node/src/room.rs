@@ -1,15 +1,18 @@
-//! The rooms that have members on one shard: who they are, this turn's bytes, and the log laggards read from.
+//! The rooms that have members on one shard: who they are, this turn's bytes, and the logs laggards read from.
 //!
 //! Invariants:
-//! - a frame's bytes are appended once per room and turn, whatever the number of members;
-//! - the log holds the bytes from the oldest cursor on, bounded by `log_bytes_max`; without cursors it holds nothing;
-//! - a room lives while it has a member, a join under way, or a cursor into its log.
+//! - a room has a stream for each parser that its members use, and one without members costs nothing;
+//! - a frame's bytes are made and appended once per stream and turn, whatever the number of members;
+//! - a log holds the bytes from its oldest cursor on, bounded by `log_bytes_max`; without cursors it holds nothing;
+//! - a room lives while it has a member, a join under way, or a cursor into one of its logs.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, ops::Range};
 
+use bytes::Bytes;
 use bytestring::ByteString;
 use indexmap::IndexSet;
 use mesh::room::RoomKey;
+use protocol::socketio::{Parser, TranscodeError, transcode};
 use slab::Slab;
 
 use crate::key::ConnKey;
@@ -21,37 +24,44 @@ const TURN_BYTES_KEPT: usize = 16 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomId(usize);
 
+/// What a room says to those of its members that use one parser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct StreamId {
+    pub(crate) room: RoomId,
+    pub(crate) parser: Parser,
+}
+
 /// Part of a turn that some names must not get.
 #[derive(Debug)]
 pub(crate) struct Skip {
     pub(crate) except: Vec<ByteString>,
-    pub(crate) from: usize,
-    pub(crate) to: usize,
+    pub(crate) bytes: Range<usize>,
 }
 
 /// One room of this shard.
 #[derive(Debug)]
 pub(crate) struct Room {
     pub(crate) key: RoomKey,
-    pub(crate) members: IndexSet<ConnKey>,
     /// Joins of this shard that the slot has not answered: while there are any, the slot is not told that we left.
     pub(crate) joining: usize,
-    pub(crate) turn: Turn,
-    /// Position in the room's stream of bytes where the turn starts.
+    json: Stream,
+    /// There while it has members or cursors.
+    msgpack: Option<Box<Stream>>,
+}
+
+/// One stream of a room.
+#[derive(Debug, Default)]
+pub(crate) struct Stream {
+    pub(crate) members: IndexSet<ConnKey>,
+    turn: Turn,
+    /// Where in all the stream's bytes the turn starts.
     position: u64,
     log: Vec<u8>,
     log_start: u64,
     cursors: usize,
 }
 
-impl Room {
-    /// Whether this is the room that every socket of a namespace is in.
-    pub(crate) fn is_namespace(&self) -> bool {
-        self.key.room().is_empty()
-    }
-}
-
-/// What a room's members get at the end of this turn.
+/// What a stream's members get at the end of this turn.
 #[derive(Debug, Default)]
 pub(crate) struct Turn {
     pub(crate) bytes: Vec<u8>,
@@ -59,12 +69,85 @@ pub(crate) struct Turn {
     pub(crate) skips: Vec<Skip>,
 }
 
+impl Room {
+    fn new(key: RoomKey) -> Room {
+        Room { key, joining: 0, json: Stream::default(), msgpack: None }
+    }
+
+    /// Whether this is the room that every socket of a namespace is in.
+    pub(crate) fn is_namespace(&self) -> bool {
+        self.key.room().is_empty()
+    }
+
+    /// Its members, whatever their parser.
+    pub(crate) fn members(&self) -> impl Iterator<Item = &ConnKey> {
+        self.json.members.iter().chain(self.msgpack.iter().flat_map(|stream| &stream.members))
+    }
+
+    /// Whether nobody is in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.members().next().is_none()
+    }
+
+    /// Takes in a connection that uses `parser`; whether it is new.
+    pub(crate) fn insert(&mut self, member: ConnKey, parser: Parser) -> bool {
+        let stream = match parser {
+            Parser::Json => &mut self.json,
+            Parser::MsgPack => self.msgpack.get_or_insert_default(),
+        };
+        stream.members.insert(member)
+    }
+
+    /// Lets a connection go; whether it was in.
+    pub(crate) fn remove(&mut self, member: &ConnKey) -> bool {
+        let was = Parser::ALL
+            .into_iter()
+            .any(|parser| self.stream_mut(parser).is_some_and(|stream| stream.members.swap_remove(member)));
+        self.end_unused_streams();
+        was
+    }
+
+    /// The stream of `parser`, if it has members or cursors.
+    pub(crate) fn stream(&self, parser: Parser) -> Option<&Stream> {
+        match parser {
+            Parser::Json => Some(&self.json),
+            Parser::MsgPack => self.msgpack.as_deref(),
+        }
+    }
+
+    fn stream_mut(&mut self, parser: Parser) -> Option<&mut Stream> {
+        match parser {
+            Parser::Json => Some(&mut self.json),
+            Parser::MsgPack => self.msgpack.as_deref_mut(),
+        }
+    }
+
+    fn end_unused_streams(&mut self) {
+        self.msgpack.take_if(|stream| stream.members.is_empty() && stream.cursors == 0);
+    }
+
+    fn is_unused(&self) -> bool {
+        self.joining == 0 && self.is_empty() && self.json.cursors == 0 && self.msgpack.is_none()
+    }
+}
+
+impl Turn {
+    fn push(&mut self, payload: &[u8], except: &[ByteString]) {
+        let from = self.bytes.len();
+        self.bytes.extend_from_slice(payload);
+        self.frames += 1;
+        if !except.is_empty() {
+            self.skips.push(Skip { except: except.to_vec(), bytes: from..self.bytes.len() });
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
     rooms: Slab<Room>,
     by_key: HashMap<RoomKey, RoomId>,
-    dirty: Vec<RoomId>,
+    dirty: Vec<StreamId>,
     log_bytes_max: usize,
 }
 
@@ -89,16 +172,7 @@ impl Rooms {
         if let Some(room) = self.find(key) {
             return room;
         }
-        let id = RoomId(self.rooms.insert(Room {
-            key: key.clone(),
-            members: IndexSet::new(),
-            joining: 0,
-            turn: Turn::default(),
-            position: 0,
-            log: Vec::new(),
-            log_start: 0,
-            cursors: 0,
-        }));
+        let id = RoomId(self.rooms.insert(Room::new(key.clone())));
         self.by_key.insert(key.clone(), id);
         id
     }
@@ -113,131 +187,103 @@ impl Rooms {
         self.rooms.get_mut(id.0)
     }
 
-    /// Adds a frame to the room's turn.
-    pub(crate) fn append(&mut self, id: RoomId, payload: &[u8], except: &[ByteString]) {
-        let Some(room) = self.rooms.get_mut(id.0) else { return };
-        let turn = &mut room.turn;
-        if turn.bytes.is_empty() {
-            self.dirty.push(id);
-        }
-        let from = turn.bytes.len();
-        turn.bytes.extend_from_slice(payload);
-        turn.frames += 1;
-        if !except.is_empty() {
-            turn.skips.push(Skip { except: except.to_vec(), from, to: turn.bytes.len() });
-        }
+    fn stream(&self, id: StreamId) -> Option<&Stream> {
+        self.get(id.room)?.stream(id.parser)
     }
 
-    /// Rooms whose turn is not empty.
-    pub(crate) fn take_dirty(&mut self) -> Vec<RoomId> {
+    fn stream_mut(&mut self, id: StreamId) -> Option<&mut Stream> {
+        self.get_mut(id.room)?.stream_mut(id.parser)
+    }
+
+    /// Adds a frame to the turn of each stream that has members.
+    ///
+    /// # Errors
+    /// The payload is none of ours and cannot be written for every parser; members with JSON get it all the same.
+    pub(crate) fn append(&mut self, id: RoomId, payload: &Bytes, except: &[ByteString]) -> Result<(), TranscodeError> {
+        let Some(room) = self.rooms.get_mut(id.0) else { return Ok(()) };
+        for parser in Parser::ALL {
+            let Some(stream) = room.stream_mut(parser).filter(|stream| !stream.members.is_empty()) else { continue };
+            let first = stream.turn.bytes.is_empty();
+            match parser {
+                Parser::Json => stream.turn.push(payload, except),
+                Parser::MsgPack => stream.turn.push(&transcode(payload, parser)?, except),
+            }
+            if first {
+                self.dirty.push(StreamId { room: id, parser });
+            }
+        }
+        Ok(())
+    }
+
+    /// Streams whose turn is not empty.
+    pub(crate) fn take_dirty(&mut self) -> Vec<StreamId> {
         std::mem::take(&mut self.dirty)
     }
 
-    /// Takes the room's turn and the position its bytes start at.
-    pub(crate) fn take_turn(&mut self, id: RoomId) -> Option<(Turn, u64)> {
-        let room = self.rooms.get_mut(id.0)?;
-        let turn = std::mem::take(&mut room.turn);
-        let start = room.position;
-        room.position += turn.bytes.len() as u64;
+    /// Takes the stream's turn and the position its bytes start at.
+    pub(crate) fn take_turn(&mut self, id: StreamId) -> Option<(Turn, u64)> {
+        let stream = self.stream_mut(id)?;
+        let turn = std::mem::take(&mut stream.turn);
+        let start = stream.position;
+        stream.position += turn.bytes.len() as u64;
         (!turn.bytes.is_empty()).then_some((turn, start))
     }
 
     /// Ends a turn: keeps its bytes for the cursors (`new_cursors` more of them now) and its buffer for the next turn.
-    pub(crate) fn end_turn(&mut self, id: RoomId, mut turn: Turn, start: u64, new_cursors: usize) {
+    pub(crate) fn end_turn(&mut self, id: StreamId, mut turn: Turn, start: u64, new_cursors: usize) {
         let log_bytes_max = self.log_bytes_max + turn.bytes.len();
-        let Some(room) = self.rooms.get_mut(id.0) else { return };
-        room.cursors += new_cursors;
-        if room.cursors > 0 {
-            if room.log.is_empty() {
-                room.log_start = start;
+        let Some(stream) = self.stream_mut(id) else { return };
+        stream.cursors += new_cursors;
+        if stream.cursors > 0 {
+            if stream.log.is_empty() {
+                stream.log_start = start;
             }
-            room.log.extend_from_slice(&turn.bytes);
+            stream.log.extend_from_slice(&turn.bytes);
             // Trimmed in lumps: moving the rest down costs as much as it frees.
-            if room.log.len() > 2 * log_bytes_max {
-                let drop = room.log.len() - log_bytes_max;
-                room.log.drain(..drop);
-                room.log_start += drop as u64;
+            if stream.log.len() > 2 * log_bytes_max {
+                let drop = stream.log.len() - log_bytes_max;
+                stream.log.drain(..drop);
+                stream.log_start += drop as u64;
             }
         }
-        if room.turn.bytes.is_empty() {
+        if stream.turn.bytes.is_empty() {
             turn.bytes.clear();
             turn.bytes.shrink_to(TURN_BYTES_KEPT);
-            room.turn.bytes = turn.bytes;
+            stream.turn.bytes = turn.bytes;
         }
     }
 
     /// The log's bytes in `from..to`; `None` if it no longer goes back that far.
-    pub(crate) fn log(&self, id: RoomId, from: u64, to: u64) -> Option<&[u8]> {
-        let room = self.rooms.get(id.0)?;
-        let start = usize::try_from(from.checked_sub(room.log_start)?).ok()?;
-        let end = usize::try_from(to.checked_sub(room.log_start)?).ok()?;
-        room.log.get(start..end)
+    pub(crate) fn log(&self, id: StreamId, from: u64, to: u64) -> Option<&[u8]> {
+        let stream = self.stream(id)?;
+        let start = usize::try_from(from.checked_sub(stream.log_start)?).ok()?;
+        let end = usize::try_from(to.checked_sub(stream.log_start)?).ok()?;
+        stream.log.get(start..end)
     }
 
     /// One cursor less.
-    pub(crate) fn release(&mut self, id: RoomId) {
-        if let Some(room) = self.rooms.get_mut(id.0) {
-            room.cursors = room.cursors.saturating_sub(1);
-            if room.cursors == 0 {
-                room.log = Vec::new();
+    pub(crate) fn release(&mut self, id: StreamId) {
+        if let Some(stream) = self.stream_mut(id) {
+            stream.cursors = stream.cursors.saturating_sub(1);
+            if stream.cursors == 0 {
+                stream.log = Vec::new();
             }
         }
-        self.remove_if_unused(id);
+        if let Some(room) = self.get_mut(id.room) {
+            room.end_unused_streams();
+        }
+        self.remove_if_unused(id.room);
     }
 
     /// Forgets the room if nothing keeps it.
     pub(crate) fn remove_if_unused(&mut self, id: RoomId) {
-        let unused =
-            self.rooms.get(id.0).is_some_and(|room| room.members.is_empty() && room.joining == 0 && room.cursors == 0);
-        if unused {
+        if self.get(id).is_some_and(Room::is_unused) {
             let room = self.rooms.remove(id.0);
             self.by_key.remove(&room.key);
-            self.dirty.retain(|dirty| *dirty != id);
+            self.dirty.retain(|dirty| dirty.room != id);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn room(rooms: &mut Rooms) -> RoomId {
-        rooms.find_or_create(&RoomKey::new("/", "a"))
-    }
-
-    #[test]
-    fn a_log_is_kept_only_while_a_cursor_needs_it() {
-        let mut rooms = Rooms::new(1024);
-        let id = room(&mut rooms);
-        rooms.append(id, b"one", &[]);
-        let (turn, start) = rooms.take_turn(id).unwrap();
-        rooms.end_turn(id, turn, start, 1);
-        assert_eq!(rooms.log(id, 1, 3), Some(&b"ne"[..]));
-        rooms.release(id);
-        assert!(rooms.find(&RoomKey::new("/", "a")).is_none(), "a room without members and cursors is forgotten");
-    }
-
-    #[test]
-    fn a_cursor_that_fell_out_of_the_log_is_told_so() {
-        let mut rooms = Rooms::new(8);
-        let id = room(&mut rooms);
-        for _ in 0..10 {
-            rooms.append(id, b"12345678", &[]);
-            let (turn, start) = rooms.take_turn(id).unwrap();
-            rooms.end_turn(id, turn, start, 1);
-        }
-        assert_eq!(rooms.log(id, 0, 8), None);
-        assert_eq!(rooms.log(id, 72, 80), Some(&b"12345678"[..]));
-    }
-
-    #[test]
-    fn a_turn_appends_each_frame_once_and_remembers_whom_it_skips() {
-        let mut rooms = Rooms::new(8);
-        let id = room(&mut rooms);
-        rooms.append(id, b"a", &[]);
-        rooms.append(id, b"bc", &["me".into()]);
-        let (turn, start) = rooms.take_turn(id).unwrap();
-        assert_eq!((turn.bytes.as_slice(), turn.frames, start), (&b"abc"[..], 2, 0));
-        assert_eq!((turn.skips[0].from, turn.skips[0].to), (1, 3));
-    }
-}
+mod tests;

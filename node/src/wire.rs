@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::{
     outbox::{Outbox, Progress},
-    room::{RoomId, Rooms},
+    room::{Rooms, StreamId},
     tally::Tally,
 };
 
@@ -111,17 +111,17 @@ impl Wire {
         self.settle(progress, behind_max, tally)
     }
 
-    /// Writes a room's turn (`turn` stands in the room's log from `start` on).
+    /// Writes a stream's turn (`turn` stands in its log from `start` on).
     ///
-    /// The flag says whether a cursor into the room's log was made: its log must then be kept (`Rooms::end_turn`).
+    /// The flag says whether a cursor into the log was made: the log must then be kept (`Rooms::end_turn`).
     pub(crate) fn write_turn(
         &mut self,
-        (room, start, turn): (RoomId, u64, &[u8]),
+        (stream, start, turn): (StreamId, u64, &[u8]),
         behind_max: usize,
         tally: &mut Tally,
     ) -> (Next, bool) {
         tally.writes += u64::from(!self.lags);
-        let (progress, cursor) = self.outbox.write_turn(&self.line.tcp, room, start, turn);
+        let (progress, cursor) = self.outbox.write_turn(&self.line.tcp, stream, start, turn);
         (self.settle(progress, behind_max, tally), cursor)
     }
 

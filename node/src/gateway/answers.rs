@@ -15,8 +15,11 @@ use serde_json::json;
 
 use super::{Asker, Gateway, JoinQuestion, Pending, Question};
 use crate::{
-    clock, envelope,
-    metrics::RejectReason,
+    clock,
+    connection::Connection,
+    envelope::{self, Items},
+    key::ConnKey,
+    metrics::{DropReason, RejectReason},
     room::{Room, RoomId},
 };
 
@@ -81,13 +84,15 @@ impl Gateway {
     }
 
     fn add_member(&mut self, asker: &Asker, id: RoomId) {
-        let socket = self.connections.get_mut(asker.key).and_then(|c| c.socket_mut(&asker.namespace));
-        let Some(socket) = socket.filter(|socket| socket.id == asker.socket) else { return };
+        let Some(connection) = self.connections.get_mut(asker.key) else { return };
+        let parser = connection.parser();
+        let socket = connection.socket_mut(&asker.namespace).filter(|socket| socket.id == asker.socket);
+        let Some(socket) = socket else { return };
         let Some(room) = self.rooms.get_mut(id) else { return };
         if !socket.rooms.contains(&id) {
             socket.rooms.push(id);
         }
-        if room.members.insert(asker.key) && !room.is_namespace() {
+        if room.insert(asker.key, parser) && !room.is_namespace() {
             self.tally.memberships += 1;
         }
     }
@@ -113,7 +118,7 @@ impl Gateway {
         }
         let mut attachments = Vec::new();
         if question.history {
-            let items = envelope::items(history.frames.iter().map(AsRef::as_ref));
+            let items = self.items(asker.key, history);
             let _ = write!(body, r#","history":{}"#, items.json);
             attachments = items.attachments;
         }
@@ -125,8 +130,8 @@ impl Gateway {
     fn replay(&mut self, asker: &Asker, frames: &[Arc<Frame>]) {
         let Some(connection) = self.connections.get_mut(asker.key) else { return };
         for frame in frames {
-            for message in envelope::messages(&frame.payload) {
-                connection.send(message);
+            if let Err(error) = connection.send_payload(&frame.payload) {
+                tracing::warn!(%error, "left out a message of a history that cannot be read");
             }
         }
         self.tally.deliveries += frames.len() as u64;
@@ -137,13 +142,18 @@ impl Gateway {
         if ack.is_none() || !self.is_there(asker) {
             return;
         }
-        let items = envelope::items(history.frames.iter().map(AsRef::as_ref));
+        let items = self.items(asker.key, history);
         let (epoch, offset, complete) = (envelope::epoch(history.lineage), history.head, history.complete);
         let gap = if history.gap { r#","gap":true"# } else { "" };
         let json = items.json;
         let body =
             format!(r#"{{"ok":true,"epoch":"{epoch}","offset":{offset},"items":{json},"complete":{complete}{gap}}}"#);
         self.acknowledge(asker.key, &asker.namespace, ack, &body, items.attachments);
+    }
+
+    fn items(&self, key: ConnKey, history: &History) -> Items {
+        let parser = self.connections.get(key).map(Connection::parser).unwrap_or_default();
+        envelope::items(history.frames.iter().map(AsRef::as_ref), parser)
     }
 
     /// Tells an event's sender why it had no effect, or that its effect is unknown.
@@ -177,8 +187,10 @@ impl Gateway {
 
     /// A frame for the members on this shard.
     pub(super) fn handle_deliver(&mut self, frame: &Frame) {
-        if let Some(id) = self.rooms.find(&frame.room) {
-            self.rooms.append(id, &frame.payload, &frame.except);
+        let Some(id) = self.rooms.find(&frame.room) else { return };
+        if let Err(error) = self.rooms.append(id, &frame.payload, &frame.except) {
+            tracing::warn!(%error, "left out a message that msgpack members could not have read");
+            self.tally.dropped.push(DropReason::Mesh);
         }
     }
 
@@ -187,9 +199,10 @@ impl Gateway {
         let Some(id) = self.rooms.find(room) else { return };
         let body = json!({"room": room.room(), "epoch": envelope::epoch(stamp.lineage), "offset": stamp.n});
         let event = format!("{}gap", self.context.config.socketio.builtin_prefix);
-        let mut frames = Vec::new();
-        envelope::notice(room.namespace(), &event, &body).put_frames(&mut frames);
-        self.rooms.append(id, &frames, &[]);
+        let notice = envelope::notice(room.namespace(), &event, &body);
+        if let Err(error) = self.rooms.append(id, &notice, &[]) {
+            tracing::error!(%error, "a notice that was made here cannot be read");
+        }
     }
 }
 

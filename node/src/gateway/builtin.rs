@@ -335,7 +335,7 @@ impl Gateway {
             return;
         }
         let args = envelope::answer(object, attachments);
-        connection.send_packet(Packet::Ack { nsp: namespace.clone(), id, args }.encode());
+        connection.send_packet(&Packet::Ack { nsp: namespace.clone(), id, args });
         self.touch(key);
     }
 }

@@ -1,44 +1,54 @@
-//! The hot path: a room's turn to all of its members here, one write each.
+//! The hot path: what a room's turn has for all of its members here, one write each.
 //!
 //! Invariants: per member there is one look-up and one system call, nothing is allocated, queued or woken; only a member
 //! that lags, polls, or is left out of part of the turn costs more; nobody is removed while the members are walked.
 
-use std::{collections::HashMap, rc::Rc};
+use std::{collections::HashMap, ops::Range, rc::Rc};
 
 use bytes::Bytes;
 use mesh::room::RoomKey;
-use protocol::engine::{Message, frame, session::CloseReason};
+use protocol::{
+    engine::{Message, frame, session::CloseReason},
+    socketio::Parser,
+};
 use smallvec::SmallVec;
 
 use super::{Gateway, Task, turn::READ_BYTES_MAX};
 use crate::{
     key::ConnKey,
     metrics::DropReason,
-    room::{RoomId, Rooms, Skip, Turn},
+    room::{Room, RoomId, Rooms, Skip, Stream, StreamId, Turn},
     wire::{Line, Next, Wire},
 };
 
 /// Parts of a turn that one member must not get.
-type Skipped = SmallVec<[(usize, usize); 2]>;
+type Skipped = SmallVec<[Range<usize>; 2]>;
 
 impl Gateway {
     /// Delivers every room's turn.
     pub(super) fn deliver_rooms(&mut self) {
-        for room in self.rooms.take_dirty() {
-            self.deliver_room(room);
+        for stream in self.rooms.take_dirty() {
+            self.deliver_stream(stream);
         }
     }
 
     /// Delivers one room's turn now, if it has one.
-    pub(super) fn deliver_room(&mut self, id: RoomId) {
+    pub(super) fn deliver_room(&mut self, room: RoomId) {
+        for parser in Parser::ALL {
+            self.deliver_stream(StreamId { room, parser });
+        }
+    }
+
+    fn deliver_stream(&mut self, id: StreamId) {
         let Some((turn, start)) = self.rooms.take_turn(id) else { return };
-        let skips = self.who_skips(id, &turn);
+        let Some(room) = self.rooms.get(id.room) else { return };
+        let Some(stream) = room.stream(id.parser) else { return };
+        let skips = self.who_skips(room, stream, &turn);
         let mut polled: Option<Vec<(usize, Message)>> = None;
         let mut cursors = 0;
         let queue_bytes_max = self.context.config.limits.queue_bytes.bytes();
-        let Some(room) = self.rooms.get(id) else { return };
-        self.tally.deliveries += turn.frames * room.members.len() as u64;
-        for key in &room.members {
+        self.tally.deliveries += turn.frames * stream.members.len() as u64;
+        for key in &stream.members {
             let Some(connection) = self.connections.get_mut(*key) else { continue };
             let skipped = if skips.is_empty() { None } else { skips.get(key) };
             if let (None, Some(wire)) = (skipped, connection.direct()) {
@@ -52,9 +62,7 @@ impl Gateway {
                 put_pieces(wire, &turn.bytes, skipped.map_or(&[], |skipped| skipped.as_slice()));
             } else {
                 let messages = polled.get_or_insert_with(|| split(&turn.bytes));
-                let wanted = |at: usize| {
-                    skipped.is_none_or(|skipped| !skipped.iter().any(|(from, to)| (*from..*to).contains(&at)))
-                };
+                let wanted = |at: usize| skipped.is_none_or(|skipped| !skipped.iter().any(|bytes| bytes.contains(&at)));
                 for (_, message) in messages.iter().filter(|(at, _)| wanted(*at)) {
                     connection.session.send(message.clone());
                 }
@@ -70,20 +78,18 @@ impl Gateway {
     }
 
     /// Which members must not get which parts of the turn.
-    fn who_skips(&self, id: RoomId, turn: &Turn) -> HashMap<ConnKey, Skipped> {
+    fn who_skips(&self, room: &Room, stream: &Stream, turn: &Turn) -> HashMap<ConnKey, Skipped> {
         let mut skips: HashMap<ConnKey, Skipped> = HashMap::new();
-        let Some(room) = self.rooms.get(id) else { return skips };
-        for Skip { except, from, to } in &turn.skips {
+        for Skip { except, bytes } in &turn.skips {
+            let mut skip = |key: &ConnKey| {
+                if stream.members.contains(key) {
+                    skips.entry(*key).or_default().push(bytes.clone());
+                }
+            };
             for name in except {
-                if let Some(key) = self.sockets.get(name) {
-                    if room.members.contains(key) {
-                        skips.entry(*key).or_default().push((*from, *to));
-                    }
-                } else {
-                    let members = members_of(&self.rooms, room.key.namespace(), name);
-                    for key in members.into_iter().flatten().filter(|key| room.members.contains(*key)) {
-                        skips.entry(*key).or_default().push((*from, *to));
-                    }
+                match self.sockets.get(name) {
+                    Some(key) => skip(key),
+                    None => members_of(&self.rooms, room.key.namespace(), name).for_each(&mut skip),
                 }
             }
         }
@@ -146,17 +152,16 @@ fn follow(key: ConnKey, next: Next, tasks: &mut Vec<Task>, broken: &mut Vec<(Con
     }
 }
 
-fn members_of<'a>(rooms: &'a Rooms, namespace: &str, name: &str) -> Option<&'a indexmap::IndexSet<ConnKey>> {
-    let id = rooms.find(&RoomKey::new(namespace, name))?;
-    rooms.get(id).map(|room| &room.members)
+fn members_of<'a>(rooms: &'a Rooms, namespace: &str, name: &str) -> impl Iterator<Item = &'a ConnKey> {
+    rooms.find(&RoomKey::new(namespace, name)).and_then(|id| rooms.get(id)).into_iter().flat_map(Room::members)
 }
 
 /// The parts of a turn that are not skipped, as this member's own bytes. `skipped` rises and does not overlap.
-fn put_pieces(wire: &mut Wire, turn: &[u8], skipped: &[(usize, usize)]) {
+fn put_pieces(wire: &mut Wire, turn: &[u8], skipped: &[Range<usize>]) {
     let mut at = 0;
-    for (from, to) in skipped {
-        wire.own().extend_from_slice(&turn[at..*from]);
-        at = *to;
+    for bytes in skipped {
+        wire.own().extend_from_slice(&turn[at..bytes.start]);
+        at = bytes.end;
     }
     wire.own().extend_from_slice(&turn[at..]);
 }

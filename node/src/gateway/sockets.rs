@@ -10,7 +10,7 @@ use mesh::{room::RoomKey, slot::Want};
 use protocol::{
     engine::{Message, session::CloseReason},
     socket_id,
-    socketio::{Args, Packet, Parser},
+    socketio::{Args, Packet},
 };
 use smallvec::SmallVec;
 
@@ -32,8 +32,6 @@ impl Gateway {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let decoded = connection.decoder.decode(message);
         match decoded {
-            // Understood by `protocol`, but members are sent JSON in this version: half a conversation would be worse.
-            Ok(_) if connection.decoder.parser() == Parser::MsgPack => self.refuse_packet(key, now),
             Ok(Some(packet)) => self.handle_packet(key, packet, now),
             Ok(None) => {}
             Err(error) => {
@@ -95,7 +93,7 @@ impl Gateway {
     fn refuse_connect(&mut self, key: ConnKey, namespace: ByteString, why: &'static str) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let data = Some(ByteString::from_static(why));
-        connection.send_packet(Packet::ConnectError { nsp: namespace, data }.encode());
+        connection.send_packet(&Packet::ConnectError { nsp: namespace, data });
         self.touch(key);
     }
 
@@ -110,7 +108,7 @@ impl Gateway {
         let answer = format!(r#"{{"sid":"{id}"}}"#);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.connect_by = None;
-        connection.send_packet(Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) }.encode());
+        connection.send_packet(&Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) });
         connection.sockets.push(Socket {
             namespace: namespace.clone(),
             id: id.clone(),
@@ -186,7 +184,7 @@ impl Gateway {
     pub(super) fn remove_member(&mut self, id: RoomId, key: ConnKey, now: Instant) {
         self.deliver_room(id);
         let Some(room) = self.rooms.get_mut(id) else { return };
-        if room.members.swap_remove(&key) && !room.is_namespace() {
+        if room.remove(&key) && !room.is_namespace() {
             self.tally.memberships -= 1;
         }
         self.leave_if_empty(id, now);
@@ -195,7 +193,7 @@ impl Gateway {
     /// Tells the slot when nobody here is in the room or on the way into it.
     pub(super) fn leave_if_empty(&mut self, id: RoomId, now: Instant) {
         let Some(room) = self.rooms.get(id) else { return };
-        if room.members.is_empty() && room.joining == 0 {
+        if room.is_empty() && room.joining == 0 {
             let name = room.key.clone();
             self.leave(&name, now);
             self.rooms.remove_if_unused(id);

@@ -21,6 +21,11 @@ pub enum Parser {
     MsgPack,
 }
 
+impl Parser {
+    /// All of them.
+    pub const ALL: [Parser; 2] = [Parser::Json, Parser::MsgPack];
+}
+
 /// One packet as it leaves: a first Engine.IO message, and binary ones that follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
