@@ -1,7 +1,7 @@
 //! Members that read slowly, or not at all, in a room that others read well: the real program over real sockets.
 //!
 //! Invariants checked: nobody else waits for a laggard; a laggard that reads again has missed nothing and sees everything
-//! in order; one that never reads is cut off, and counted.
+//! in order; one that never reads is cut off, and counted; all that whichever parser a member uses.
 
 #![allow(
     clippy::unwrap_used,
@@ -21,11 +21,16 @@ mod row;
 mod wire;
 
 use node::Node;
-use wire::{Frame, WebSocket};
+use protocol::{
+    engine::Message,
+    socketio::{Args, Decoder, DecoderLimits, Packet, Parser},
+};
+use wire::{Frame, WebSocket, frame};
 
 /// More than the kernel's buffers of a loopback connection hold, less than a connection may be behind.
 const MESSAGES: usize = 400;
 const BYTES: usize = 16 * 1024;
+const LIMITS: DecoderLimits = DecoderLimits { attachments: 0, bytes: 1 << 20, name_bytes: 256, json_depth: 16 };
 
 /// One of the node's numbers, now.
 fn metric(node: &Node, name: &str) -> f64 {
@@ -35,41 +40,87 @@ fn metric(node: &Node, name: &str) -> f64 {
     line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).expect(name)
 }
 
-fn join(node: &Node) -> WebSocket {
-    let mut socket = WebSocket::connected(node.clients);
-    socket.text(r#"420["room:join",{"room":"r"}]"#);
-    let Frame::Text(ack) = socket.packet() else { panic!("no ack") };
-    assert!(ack.starts_with("430[") && ack.contains("\"ok\":true"), "{ack}");
-    socket
+/// A client in `/` that speaks through one of the parsers.
+struct Client {
+    socket: WebSocket,
+    parser: Parser,
+    decoder: Decoder,
 }
 
-fn publish(socket: &mut WebSocket, n: usize) {
-    let filler = "x".repeat(BYTES);
-    socket.text(&format!(r#"42{n}["room:publish",{{"room":"r","event":"e","args":[{n},"{filler}"]}}]"#));
-    let Frame::Text(ack) = socket.packet() else { panic!("no ack for {n}") };
-    assert!(ack.contains("\"ok\":true"), "{ack}");
+impl Client {
+    fn connect(node: &Node, parser: Parser) -> Client {
+        let (socket, _) = WebSocket::session(node.clients);
+        let mut client = Client { socket, parser, decoder: Decoder::for_parser(parser, LIMITS) };
+        client.send(&Packet::Connect { nsp: "/".into(), auth: None });
+        let welcome = client.receive();
+        assert!(matches!(welcome, Some(Packet::Connect { auth: Some(_), .. })), "{welcome:?}");
+        client
+    }
+
+    fn join(node: &Node, parser: Parser) -> Client {
+        let mut client = Client::connect(node, parser);
+        client.ask(r#"["room:join",{"room":"r"}]"#.to_owned());
+        client
+    }
+
+    fn publish(&mut self, n: usize) {
+        let filler = "x".repeat(BYTES);
+        self.ask(format!(r#"["room:publish",{{"room":"r","event":"e","args":[{n},"{filler}"]}}]"#));
+    }
+
+    /// Emits an event that must be answered with `ok`.
+    fn ask(&mut self, args: String) {
+        self.send(&Packet::Event { nsp: "/".into(), id: Some(0), args: Args::text(args) });
+        let Some(Packet::Ack { args, .. }) = self.receive() else { panic!("no ack") };
+        assert!(args.json.contains("\"ok\":true"), "{}", args.json);
+    }
+
+    fn expect_event(&mut self, n: usize) {
+        let Some(Packet::Event { args, .. }) = self.receive() else { panic!("no message {n}") };
+        let json = args.json;
+        assert!(json.starts_with(&format!(r#"["e",{n},"#)), "wanted {n}, saw {}", &json[..40.min(json.len())]);
+    }
+
+    fn send(&mut self, packet: &Packet) {
+        for message in packet.encode_as(self.parser).messages() {
+            match message {
+                Message::Text(text) => self.socket.text(&format!("4{text}")),
+                Message::Binary(data) => self.socket.raw(&frame(0x82, &data)),
+            }
+        }
+    }
+
+    /// The next packet; none if the connection ends.
+    fn receive(&mut self) -> Option<Packet> {
+        let message = match self.socket.packet() {
+            Frame::Text(text) => Message::Text(text.strip_prefix('4').expect("no message").into()),
+            Frame::Binary(data) => Message::Binary(data.into()),
+            _ => return None,
+        };
+        self.decoder.decode(message).expect("no packet")
+    }
 }
 
-fn expect_event(socket: &mut WebSocket, n: usize) {
-    let Frame::Text(event) = socket.packet() else { panic!("no message {n}") };
-    assert!(event.starts_with(&format!(r#"42["e",{n},"#)), "wanted {n}, saw {}", &event[..40.min(event.len())]);
+/// A member for each parser.
+fn members(node: &Node) -> Vec<Client> {
+    Parser::ALL.into_iter().map(|parser| Client::join(node, parser)).collect()
 }
 
 #[test]
 fn a_laggard_misses_nothing_and_delays_nobody() {
     let node = Node::start_with(&[("STARLING_LIMITS__QUEUE_BYTES", "64MiB")]);
-    let (mut publisher, mut reader, mut laggard) = (WebSocket::connected(node.clients), join(&node), join(&node));
+    let mut publisher = Client::connect(&node, Parser::Json);
+    let (mut readers, mut laggards) = (members(&node), members(&node));
     for n in 0..MESSAGES {
-        publish(&mut publisher, n);
-        expect_event(&mut reader, n);
+        publisher.publish(n);
+        readers.iter_mut().for_each(|reader| reader.expect_event(n));
     }
-    assert!(metric(&node, "starling_lagging_members") >= 1.0, "nobody lagged: nothing was tested");
-    for n in 0..MESSAGES {
-        expect_event(&mut laggard, n);
+    assert_eq!(metric(&node, "starling_lagging_members"), 2.0, "not everybody lagged: something was not tested");
+    for laggard in &mut laggards {
+        (0..MESSAGES).for_each(|n| laggard.expect_event(n));
     }
-    publish(&mut publisher, MESSAGES);
-    expect_event(&mut laggard, MESSAGES);
-    expect_event(&mut reader, MESSAGES);
+    publisher.publish(MESSAGES);
+    laggards.iter_mut().chain(&mut readers).for_each(|member| member.expect_event(MESSAGES));
     assert_eq!(metric(&node, "starling_lagging_members"), 0.0);
     node.stop().unwrap();
 }
@@ -77,17 +128,20 @@ fn a_laggard_misses_nothing_and_delays_nobody() {
 #[test]
 fn who_never_reads_is_cut_off_and_counted() {
     let node = Node::start_with(&[("STARLING_LIMITS__QUEUE_BYTES", "256KiB")]);
-    let (mut publisher, mut reader, mut laggard) = (WebSocket::connected(node.clients), join(&node), join(&node));
+    let mut publisher = Client::connect(&node, Parser::MsgPack);
+    let (mut readers, laggards) = (members(&node), members(&node));
     for n in 0..MESSAGES {
-        publish(&mut publisher, n);
-        expect_event(&mut reader, n);
+        publisher.publish(n);
+        readers.iter_mut().for_each(|reader| reader.expect_event(n));
     }
-    assert_eq!(metric(&node, "starling_slow_consumers_closed_total"), 1.0);
-    let mut seen = 0;
-    while let Frame::Text(event) = laggard.packet() {
-        assert!(event.starts_with(&format!(r#"42["e",{seen},"#)), "a gap before the end");
-        seen += 1;
+    assert_eq!(metric(&node, "starling_slow_consumers_closed_total"), 2.0);
+    for mut laggard in laggards {
+        let mut seen = 0;
+        while let Some(Packet::Event { args, .. }) = laggard.receive() {
+            assert!(args.json.starts_with(&format!(r#"["e",{seen},"#)), "a gap before the end");
+            seen += 1;
+        }
+        assert!(seen < MESSAGES, "it was not cut off");
     }
-    assert!(seen < MESSAGES, "it was not cut off");
     node.stop().unwrap();
 }

@@ -114,8 +114,8 @@ class ClientCases:
         codes = cls.cluster.stop()
         assert codes == [0] * cls.size, f"exit codes at the stop: {codes}"
 
-    def connect(self, node: int = 0, transports=None, namespace: str = "/"):
-        client = socketio.Client(reconnection=False)
+    def connect(self, node: int = 0, transports=None, namespace: str = "/", serializer: str = "default"):
+        client = socketio.Client(reconnection=False, serializer=serializer)
         url = self.cluster.urls[node]
         client.connect(url, transports=transports, namespaces=[namespace], wait_timeout=ANSWER_SECONDS)
         self.addCleanup(client.disconnect)
@@ -163,6 +163,23 @@ class ClientCases:
         self.done(sender, "room:publish", {"room": room, "event": "file", "args": ["name", first, {"more": second}]})
         self.gets(messages, 1)
         self.assertEqual(messages[0], ["name", first, {"more": second}])
+
+    def test_msgpack_and_json_share_a_room(self):
+        room = self.room()
+        kinds = [(transport, serializer) for transport in ("websocket", "polling") for serializer in ("msgpack", "default")]
+        clients = [self.connect(n % self.size, [kind[0]], serializer=kind[1]) for n, kind in enumerate(kinds)]
+        lists = [self.received(client, "m") for client in clients]
+        for client in clients:
+            self.done(client, "room:join", {"room": room})
+        values = [None, True, -1, 2**53 - 1, -(2**63), 1.5, 1e300, "é ✓", b"\x00\xff", {"deep": [{"x": b""}, []]}]
+        for n, client in enumerate(clients):
+            self.done(client, "room:publish", {"room": room, "event": "m", "args": [n, *values], "echo": True})
+        expected = [[n, *values] for n in range(len(clients))]
+        for client, messages in zip(clients, lists):
+            self.gets(messages, len(clients))
+            self.assertEqual(messages, expected)
+            history = self.done(client, "room:history", {"room": room})
+            self.assertEqual([item["args"] for item in history["items"]], expected)
 
     def test_a_late_joiner_gets_exactly_the_last_messages(self):
         room = self.room()

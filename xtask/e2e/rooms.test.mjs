@@ -2,13 +2,13 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ask, connect, done, freshRoom, gets, join, publish, range, received, refused } from "./lib/client.mjs";
+import { PARSERS, ask, connect, done, freshRoom, gets, join, publish, range, received, refused } from "./lib/client.mjs";
 import { onOneAndThree } from "./lib/suite.mjs";
 import { until } from "./lib/wait.mjs";
 
-onOneAndThree("rooms", (nodes) => {
+const contract = (parser) => (nodes) => {
   /** A sender on the first node and a member on the last. */
-  const pair = async () => [await connect(nodes()[0].url), await connect(nodes().at(-1).url)];
+  const pair = async () => [await connect(nodes()[0].url, parser), await connect(nodes().at(-1).url, parser)];
 
   test("the publisher is left out unless it asks for an echo", async () => {
     const room = freshRoom();
@@ -82,7 +82,7 @@ onOneAndThree("rooms", (nodes) => {
     assert.deepEqual(empty.history, []);
     member.disconnect();
     await publish(sender, room, "m", ["first"]);
-    const back = await connect(nodes().at(-1).url);
+    const back = await connect(nodes().at(-1).url, parser);
     const live = received(back, "m");
     const again = await join(back, room, { history: { since: empty.offset, epoch: empty.epoch } });
     assert.equal(again.recovered, true);
@@ -176,9 +176,9 @@ onOneAndThree("rooms", (nodes) => {
 
   test("a publish without a room reaches everyone in the namespace and nobody else", async () => {
     const namespace = `/all-${nodes().length}`;
-    const sender = await connect(nodes()[0].url, {}, namespace);
-    const members = await Promise.all(nodes().map((node) => connect(node.url, {}, namespace)));
-    const [own, other] = [received(sender, "news"), received(await connect(nodes()[0].url), "news")];
+    const sender = await connect(nodes()[0].url, parser, namespace);
+    const members = await Promise.all(nodes().map((node) => connect(node.url, parser, namespace)));
+    const [own, other] = [received(sender, "news"), received(await connect(nodes()[0].url, parser), "news")];
     const lists = members.map((member) => received(member, "news"));
     const answer = await done(sender, "room:publish", { event: "news", args: ["hello"] });
     assert.equal("offset" in answer, false);
@@ -210,4 +210,6 @@ onOneAndThree("rooms", (nodes) => {
     assert.ok(answer.ok === true || answer.code === "bad_request", JSON.stringify(answer));
     assert.equal((await ask(socket, "room:join", { room: freshRoom() })).ok, true);
   });
-});
+};
+
+for (const [name, parser] of Object.entries(PARSERS)) onOneAndThree(`rooms, ${name}`, contract(parser));

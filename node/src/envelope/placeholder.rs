@@ -40,9 +40,15 @@ pub(crate) fn names_each_once<'a>(texts: impl Iterator<Item = &'a str>, attachme
 }
 
 /// Whether a client could take something in this text for a placeholder. Says yes too often rather than too rarely: the
-/// key may be written with escapes.
+/// key may be written with escapes, which no client does to letters.
 pub(super) fn may_occur(text: &str) -> bool {
-    text.contains("_placeholder") || text.contains("\\u")
+    text.contains("_placeholder") || text.match_indices("\\u").any(|(at, _)| is_part_of_the_key(text, at))
+}
+
+/// Whether the escape at `at` stands for a character of the key.
+fn is_part_of_the_key(text: &str, at: usize) -> bool {
+    let code = text.get(at + 2..at + 6).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+    code.and_then(char::from_u32).is_some_and(|character| "_placeholder".contains(character))
 }
 
 /// Placeholders of a JSON text, in order: where each starts, its length, and its number.
@@ -92,6 +98,16 @@ mod tests {
             [r#"{"_placeholder":false,"num":0}"#, r#"{"_placeholder":true}"#, r#"{"_placeholder":true,"num":0,"x":1}"#]
         {
             assert_eq!(replaced(text), text);
+        }
+    }
+
+    #[test]
+    fn escapes_are_suspicious_only_where_they_spell_the_key() {
+        for text in [r#"{"_placeholder":true}"#, r#"{"\u005fplaceholder":1}"#, r#"{"_placeholde\u0072":1}"#] {
+            assert!(may_occur(text), "{text}");
+        }
+        for text in [r#""\u0000 \u001b \ud83d \u2028""#, r#""\\u""#, r#"{"placeholder":true}"#] {
+            assert!(!may_occur(text), "{text}");
         }
     }
 

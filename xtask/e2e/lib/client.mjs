@@ -3,6 +3,7 @@
 import { once } from "node:events";
 import assert from "node:assert/strict";
 import { io } from "socket.io-client";
+import parser from "socket.io-msgpack-parser";
 import { until } from "./wait.mjs";
 
 const ANSWER_MS = 8_000;
@@ -13,6 +14,9 @@ export const MODES = {
   "websocket only": { transports: ["websocket"] },
   "polling only": { transports: ["polling"] },
 };
+
+/** The two parsers that clients come with. */
+export const PARSERS = { JSON: {}, msgpack: { parser } };
 
 /** Every socket opened by this test file, so that one call closes what a failed test left open. */
 const open = new Set();
