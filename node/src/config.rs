@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - A `Config` that left [`load`] is complete and checked: no reader validates again, nothing is optional by accident.
-//! - Every key exists once, in [`KEYS`]: parsing, `config show`, `config env` and the example file are made from that table.
+//! - Every key exists once, in [`KEYS`] (how to add one: `key`): parsing, `config show`, `config env` and the example file are made from that table.
 //! - A key this version does not implement is refused as unknown; nothing is accepted and then ignored.
 //! - All problems are reported together, one line each, and none of them has a side effect.
 //!
@@ -10,6 +10,7 @@
 
 mod check;
 mod key;
+mod namespace;
 mod problem;
 mod render;
 mod settle;
@@ -24,10 +25,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use source::Notes;
+
 pub use check::{CLUSTER_KEY_BYTES_MIN, read_key_file};
-pub use key::KEYS;
+pub use key::{KEYS, Key};
+pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
 pub use problem::{Code, Origin, Problem};
-pub use render::{environment, example, show};
+pub use render::{environment, environment_json, example, show, show_json};
 pub use source::{Facts, File, Flag, Sources};
 pub use value::{LogFormat, Origins, Raw, Size, StoreKind, Transports};
 
@@ -52,6 +56,9 @@ pub struct Config {
     pub drain: Drain,
     /// `[log]`
     pub log: Log,
+    /// Every `[[namespace]]`, in the order of the file. Empty exactly in development: then every one exists and allows
+    /// everything.
+    pub namespaces: Vec<Namespace>,
 }
 
 /// `[server]`: listeners, threads and who may call from a browser.
@@ -183,8 +190,8 @@ impl Config {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// Origin by path of key; a key that is absent has its default.
-    pub origins: BTreeMap<&'static str, Origin>,
+    /// Origin by path of key, rows of repeated tables counted (`namespace[0].name`); what is absent has its default.
+    pub origins: BTreeMap<String, Origin>,
 }
 
 /// Reads and checks a configuration. Pure: the only thing looked at besides `sources` is the cluster key file.
@@ -193,10 +200,10 @@ pub struct Loaded {
 /// Every problem found, in the order file, environment, flags, rules across keys. Nothing was changed; the caller
 /// prints one line per problem and ends with exit code 78.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut origins = BTreeMap::new();
+    let mut notes = Notes::default();
     let mut config = settle::defaults(&sources.facts);
-    let file_is_readable = source::apply(sources, &mut config, &mut origins, &mut problems);
+    let file_is_readable = source::apply(sources, &mut config, &mut notes);
+    let Notes { origins, mut problems } = notes;
     settle::settle(&mut config, &origins, sources.file.is_some());
     // A file that is not TOML hides every value it holds: rules across keys would accuse the wrong ones.
     if file_is_readable {

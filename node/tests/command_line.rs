@@ -59,10 +59,11 @@ fn each_mistake_of_a_configuration_is_one_line_on_standard_error_and_the_code_is
         let (code, out, err) = parts(&starling(dir.path(), &arguments, &[]));
         assert_eq!((code, out.as_str()), (78, ""), "{command:?}");
         let lines: Vec<_> = err.lines().collect();
-        assert_eq!(lines.len(), 3, "{err}");
+        assert_eq!(lines.len(), 4, "{err}");
         assert!(lines[0].starts_with("error[C014]: unknown key \"socketio.ping_intervall\" at s.toml:2:1"), "{err}");
         assert!(lines[1].starts_with("error[C012]:") && lines[1].contains(" at s.toml:3:1"), "{err}");
         assert!(lines[2].starts_with("error[C020]:") && lines[2].contains("set auth.anonymous = true"), "{err}");
+        assert!(lines[3].starts_with("error[C021]: no [[namespace]] is written"), "{err}");
     }
 }
 
@@ -80,7 +81,8 @@ fn a_missing_or_unreadable_file_is_a_bad_configuration() {
 #[test]
 fn show_says_where_each_value_came_from() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join("s.toml"), "[limits]\nconnections = 5\nnamespaces = 3\n").unwrap();
+    fs::write(dir.path().join("s.toml"), "[limits]\nconnections = 5\nnamespaces = 3\n[[namespace]]\nname = \"/\"\n")
+        .unwrap();
     let arguments = ["config", "show", "--origin", "--config", "s.toml", "--node", "gw-3"];
     let environment = [("STARLING_LIMITS__CONNECTIONS", "9"), ("STARLING_PORT", "tcp://10.0.0.1:3000")];
     let (code, out, err) = parts(&starling(dir.path(), &arguments, &environment));

@@ -146,7 +146,7 @@ describe("other commands", () => {
 
   test("config check accepts the example and config show names origins", () => {
     assert.equal(run(["config", "check"]).status, 0);
-    const file = config('[socketio]\nping_interval = "5s"\n');
+    const file = config('[socketio]\nping_interval = "5s"\n[[namespace]]\nname = "/"\n');
     const shown = run(["config", "show", "--origin", "--config", file], { STARLING_LOG__FILTER: "warn" });
     assert.equal(shown.status, 0, shown.stderr);
     assert.match(shown.stdout, /ping_interval.*5s/);

@@ -133,7 +133,7 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
 #[cfg(test)]
 pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Result<Gateway> {
     use crate::config::{Facts, File, Sources, load};
-    let text = format!("store.kind = \"memory\"\nserver.shards = 1\n{settings}");
+    let text = format!("store.kind = \"memory\"\nserver.shards = 1\n{settings}\n[[namespace]]\nname = \"/\"\n");
     let file = Some(File { name: "test".to_owned(), text: Ok(text) });
     let facts = Facts { host_name: "test".to_owned(), cores: 1 };
     let loaded = load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });

@@ -3,6 +3,8 @@
 //! Invariants: no rule changes a value; a rule that refuses says what to set; what is refused as unsafe can always be
 //! had by saying so explicitly.
 
+mod namespaces;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
@@ -39,8 +41,13 @@ pub fn read_key_file(path: &Path) -> Result<Vec<u8>, String> {
     Ok(key.to_vec())
 }
 
+const HOUR: Duration = Duration::from_secs(3600);
+const HISTORY_TTL_MIN: Duration = Duration::from_secs(1);
+const HISTORY_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
+const HISTORY_SIZE_MAX: usize = 100_000;
+
 /// Appends every rule that `config` breaks.
-pub(super) fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, problems: &mut Vec<Problem>) {
+pub(super) fn check(config: &Config, origins: &BTreeMap<String, Origin>, problems: &mut Vec<Problem>) {
     let mut checker = Checker { config, origins, problems };
     checker.times();
     checker.amounts();
@@ -48,11 +55,12 @@ pub(super) fn check(config: &Config, origins: &BTreeMap<&'static str, Origin>, p
     checker.exposure();
     checker.listeners();
     checker.cluster();
+    namespaces::check(&mut checker);
 }
 
 struct Checker<'a> {
     config: &'a Config,
-    origins: &'a BTreeMap<&'static str, Origin>,
+    origins: &'a BTreeMap<String, Origin>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -60,6 +68,12 @@ impl Checker<'_> {
     fn refuse(&mut self, code: Code, path: &str, message: impl Into<String>, hint: &str) {
         let problem = Problem::new(code, message).at(self.origins.get(path));
         self.problems.push(if hint.is_empty() { problem } else { problem.hint(hint) });
+    }
+
+    /// The path of `key` in the row `at`, or of the row where the key is missing.
+    fn nearest(&self, at: &str, key: &str) -> String {
+        let path = format!("{at}.{key}");
+        if self.origins.contains_key(&path) { path } else { at.to_owned() }
     }
 
     fn within<T: Setting + PartialOrd>(&mut self, path: &str, value: &T, min: &T, max: &T) {
@@ -70,14 +84,13 @@ impl Checker<'_> {
     }
 
     fn times(&mut self) {
-        const HOUR: Duration = Duration::from_secs(3600);
         const MIN: Duration = Duration::from_millis(50);
         let (socketio, store) = (&self.config.socketio, &self.config.store);
         self.within("socketio.ping_interval", &socketio.ping_interval, &MIN, &HOUR);
         self.within("socketio.ping_timeout", &socketio.ping_timeout, &MIN, &HOUR);
         self.within("socketio.upgrade_timeout", &socketio.upgrade_timeout, &MIN, &HOUR);
         self.within("socketio.connect_timeout", &socketio.connect_timeout, &MIN, &HOUR);
-        self.within("store.history.ttl", &store.history.ttl, &Duration::from_secs(1), &(24 * 30 * HOUR));
+        self.within("store.history.ttl", &store.history.ttl, &HISTORY_TTL_MIN, &HISTORY_TTL_MAX);
         self.within("drain.window", &self.config.drain.window, &Duration::ZERO, &HOUR);
     }
 
@@ -89,7 +102,7 @@ impl Checker<'_> {
         self.within("server.shards", &self.config.server.shards, &1, &64);
         self.within("socketio.max_payload", &self.config.socketio.max_payload, &Size(KIB), &Size(1536 * KIB));
         self.within("store.max_bytes", &store.max_bytes, &Size(1 << 20), &Size(1024 * GIB));
-        self.within("store.history.size", &store.history.size, &0, &100_000);
+        self.within("store.history.size", &store.history.size, &0, &HISTORY_SIZE_MAX);
         self.within("limits.connections", &limits.connections, &1, &1_000_000);
         self.within("limits.rooms_per_socket", &limits.rooms_per_socket, &1, &100_000);
         self.within("limits.namespaces", &limits.namespaces, &1, &1_000);

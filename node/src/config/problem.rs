@@ -22,6 +22,16 @@ pub enum Origin {
     Flag(&'static str),
 }
 
+impl Origin {
+    /// Line and column in the file; what is not in a file comes before it.
+    pub(super) fn place(&self) -> (usize, usize) {
+        match self {
+            Origin::File { line, column, .. } => (*line, *column),
+            Origin::Environment(_) | Origin::Flag(_) => (0, 0),
+        }
+    }
+}
+
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -65,12 +65,13 @@ pub(super) fn defaults(facts: &Facts) -> Config {
             header_bytes: Size(16 * KIB),
         },
         drain: Drain { window: Duration::from_secs(60) },
+        namespaces: Vec::new(),
         log: Log { format: LogFormat::Text, filter: "info".to_owned() },
     }
 }
 
 /// Fills in what depends on other values.
-pub(super) fn settle(config: &mut Config, origins: &BTreeMap<&'static str, Origin>, has_file: bool) {
+pub(super) fn settle(config: &mut Config, origins: &BTreeMap<String, Origin>, has_file: bool) {
     let unset = |path: &str| !origins.contains_key(path);
     config.development = !has_file && config.server.listen.ip().is_loopback();
     if config.development {

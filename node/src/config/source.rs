@@ -6,10 +6,10 @@
 use std::collections::BTreeMap;
 
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
-use super::key::{self, Key};
-use super::value::Raw;
+use super::key::{self, KEYS, Key, Row};
+use super::value::{Node, Raw, Setting, Table};
 use super::{Code, Config, Origin, Problem};
 
 /// Everything a configuration is made from.
@@ -54,61 +54,125 @@ pub struct Facts {
     pub cores: usize,
 }
 
-/// Sets in `config` whatever the sources say. False if the file could not be read, so that its values are unknown.
-pub(super) fn apply(
-    sources: &Sources,
-    config: &mut Config,
-    origins: &mut BTreeMap<&'static str, Origin>,
-    problems: &mut Vec<Problem>,
-) -> bool {
-    let mut found = Vec::new();
-    let readable = sources.file.as_ref().is_none_or(|file| read_file(file, &mut found));
-    read_environment(&sources.environment, &mut found);
-    for flag in &sources.flags {
-        found.extend(key::find(flag.path).map(|key| Ok((key, flag.raw.clone(), Origin::Flag(flag.name)))));
-    }
-    for entry in found {
-        match entry {
-            Ok((key, raw, origin)) => {
-                problems.extend(key::set(config, key, &raw).err().map(|problem| problem.at(Some(&origin))));
-                origins.insert(key.path, origin);
+/// Where a value was found.
+pub(super) struct Entry {
+    /// Path of its key; rows of repeated tables are counted: `namespace[0].allow_join`.
+    path: String,
+    raw: Raw,
+    origin: Origin,
+}
+
+/// What reading leaves behind besides values.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) problems: Vec<Problem>,
+}
+
+impl Notes {
+    /// Reads a value, or says why it is none.
+    pub(super) fn set<V: Setting>(&mut self, value: &mut V, entry: &Entry) {
+        match V::read(&entry.raw) {
+            Ok(read) => *value = read,
+            Err(expected) => {
+                self.refuse(entry, format!("\"{}\" {expected}, found {}", entry.path, entry.raw), None);
             }
-            Err(problem) => problems.push(problem),
+        }
+        self.origins.insert(entry.path.clone(), entry.origin.clone());
+    }
+
+    /// Reads the rows of a repeated table.
+    pub(super) fn set_rows<R: Row>(&mut self, rows: &mut Vec<R>, entry: &Entry) {
+        let path = &entry.path;
+        if let Raw::Tables(tables) = &entry.raw {
+            for (number, table) in tables.iter().enumerate() {
+                let mut row = R::default();
+                self.read_table(&mut row, R::KEYS, (&format!("{path}[{number}]."), ""), &table.nodes);
+                self.origins.insert(format!("{path}[{number}]"), table.origin.clone());
+                rows.push(row);
+            }
+        } else {
+            let hint = format!("write [[{path}]]");
+            self.refuse(entry, format!("\"{path}\" is a table that repeats, found {}", entry.raw), Some(hint));
+        }
+        self.origins.insert(path.clone(), entry.origin.clone());
+    }
+
+    /// Reads a table whose keys are below `base.1`, which itself stands at `base.0` in the file.
+    fn read_table<T>(&mut self, target: &mut T, keys: &'static [Key<T>], base: (&str, &str), nodes: &[Node]) {
+        let (above, within) = base;
+        for Node { name, origin, raw } in nodes {
+            let name = format!("{within}{name}");
+            let entry = Entry { path: format!("{above}{name}"), raw: raw.clone(), origin: origin.clone() };
+            if let Some(key) = key::find(keys, &name) {
+                (key.set)(target, &entry, self);
+            } else if !key::is_section(keys, &name) {
+                self.problems.push(unknown(keys, above, &name, origin));
+            } else if let Raw::Table(nodes) = raw {
+                self.read_table(target, keys, (above, &format!("{name}.")), nodes);
+            } else {
+                let hint = format!("write [{}]", entry.path);
+                self.refuse(&entry, format!("\"{}\" is a section, found {raw}", entry.path), Some(hint));
+            }
+        }
+    }
+
+    fn refuse(&mut self, entry: &Entry, message: String, hint: Option<String>) {
+        let problem = Problem::new(Code::Value, message).at(Some(&entry.origin));
+        self.problems.push(match hint {
+            Some(hint) => problem.hint(hint),
+            None => problem,
+        });
+    }
+}
+
+/// Sets in `config` whatever the sources say. False if the file could not be read, so that its values are unknown.
+pub(super) fn apply(sources: &Sources, config: &mut Config, notes: &mut Notes) -> bool {
+    let readable = sources.file.as_ref().is_none_or(|file| read_file(file, config, notes));
+    read_environment(&sources.environment, config, notes);
+    for flag in &sources.flags {
+        let origin = Origin::Flag(flag.name);
+        if let Some(key) = key::find(KEYS, flag.path) {
+            (key.set)(config, &Entry { path: key.path.to_owned(), raw: flag.raw.clone(), origin }, notes);
         }
     }
     readable
 }
 
-/// One value, or why what stands there is none.
-type Entry = Result<(&'static Key, Raw, Origin), Problem>;
-
-fn unknown(path: &str, origin: &Origin) -> Problem {
-    let problem = Problem::new(Code::UnknownKey, format!("unknown key \"{path}\"")).at(Some(origin));
-    match key::suggestion(path) {
+fn unknown<T>(keys: &[Key<T>], above: &str, name: &str, origin: &Origin) -> Problem {
+    let problem = Problem::new(Code::UnknownKey, format!("unknown key \"{above}{name}\"")).at(Some(origin));
+    match key::suggestion(keys, name) {
         Some(nearest) => problem.hint(format!("did you mean \"{nearest}\"?")),
         None => problem,
     }
 }
 
-fn read_environment(variables: &[(String, String)], found: &mut Vec<Entry>) {
+fn read_environment(variables: &[(String, String)], config: &mut Config, notes: &mut Notes) {
     for (name, value) in variables {
         let Some(rest) = name.strip_prefix("STARLING_").filter(|rest| rest.contains("__")) else { continue };
+        // Templates often leave a variable empty to say "not set".
         let path = rest.replace("__", ".").to_lowercase();
         let origin = Origin::Environment(name.clone());
-        match key::find(&path) {
-            // Templates often leave a variable empty to say "not set".
-            Some(_) if value.is_empty() => {}
-            Some(key) => found.push(Ok((key, Raw::Word(value.clone()), origin))),
-            None => found.push(Err(unknown(&path, &origin))),
+        let repeated = KEYS.iter().find(|key| key.repeats && path.starts_with(key.path));
+        match (key::find(KEYS, &path), repeated) {
+            (_, Some(table)) => {
+                let problem = Problem::new(Code::UnknownKey, format!("unknown key \"{path}\"")).at(Some(&origin));
+                notes.problems.push(problem.hint(format!("[[{}]] is written in the file only", table.path)));
+            }
+            (Some(_), None) if value.is_empty() => {}
+            (Some(key), None) => {
+                (key.set)(config, &Entry { path, raw: Raw::Word(value.clone()), origin }, notes);
+            }
+            (None, None) => notes.problems.push(unknown(KEYS, "", &path, &origin)),
         }
     }
 }
 
-fn read_file(file: &File, found: &mut Vec<Entry>) -> bool {
+fn read_file(file: &File, config: &mut Config, notes: &mut Notes) -> bool {
     let text = match &file.text {
         Ok(text) => text,
         Err(reason) => {
-            found.push(Err(Problem::new(Code::Unreadable, format!("cannot read {}: {reason}", file.name))));
+            notes.problems.push(Problem::new(Code::Unreadable, format!("cannot read {}: {reason}", file.name)));
             return false;
         }
     };
@@ -118,36 +182,26 @@ fn read_file(file: &File, found: &mut Vec<Entry>) -> bool {
     let first = errors.iter().min_by_key(|error| error.span().map_or(0, |span| span.start));
     if let Some(error) = first {
         let origin = error.span().map(|span| origin(span.start));
-        found.push(Err(Problem::new(Code::Syntax, format!("not TOML: {}", error.message())).at(origin.as_ref())));
+        let message = format!("not TOML: {}", error.message());
+        notes.problems.push(Problem::new(Code::Syntax, message).at(origin.as_ref()));
         return false;
     }
-    let mut placed = Vec::new();
-    walk("", table.get_ref(), &origin, &mut placed);
-    placed.sort_by_key(|(offset, _)| *offset);
-    found.extend(placed.into_iter().map(|(_, entry)| entry));
+    notes.read_table(config, KEYS, ("", ""), &nodes(table.get_ref(), &origin));
+    // The parser sorts by name, people read by line.
+    notes.problems.sort_by_key(|problem| problem.origin.as_ref().map_or((0, 0), Origin::place));
     true
 }
 
-/// Collects the entries of a table with their offsets: the parser sorts by name, people read by line.
-fn walk(prefix: &str, table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin, placed: &mut Vec<(usize, Entry)>) {
-    for (name, value) in table {
-        let path = format!("{prefix}{}", name.get_ref());
-        let offset = name.span().start;
-        let here = origin(offset);
-        if let Some(key) = key::find(&path) {
-            placed.push((offset, Ok((key, raw(value), here))));
-        } else if !key::is_section(&path) {
-            placed.push((offset, Err(unknown(&path, &here))));
-        } else if let Some(section) = value.get_ref().as_table() {
-            walk(&format!("{path}."), section, origin, placed);
-        } else {
-            let problem = Problem::new(Code::Value, format!("\"{path}\" is a section, found {}", raw(value)));
-            placed.push((offset, Err(problem.at(Some(&here)).hint(format!("write [{path}]")))));
-        }
-    }
+fn nodes(table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin) -> Vec<Node> {
+    let node = |(name, value): (&Spanned<DeString<'_>>, &Spanned<DeValue<'_>>)| Node {
+        name: name.get_ref().to_string(),
+        origin: origin(name.span().start),
+        raw: raw(value, origin),
+    };
+    table.iter().map(node).collect()
 }
 
-fn raw(value: &Spanned<DeValue<'_>>) -> Raw {
+fn raw(value: &Spanned<DeValue<'_>>, origin: &dyn Fn(usize) -> Origin) -> Raw {
     match value.get_ref() {
         DeValue::String(text) => Raw::Text(text.to_string()),
         DeValue::Boolean(value) => Raw::Bool(*value),
@@ -155,13 +209,20 @@ fn raw(value: &Spanned<DeValue<'_>>) -> Raw {
             i64::from_str_radix(number.as_str(), number.radix()).map_or(Raw::Other("a huge number"), Raw::Integer)
         }
         DeValue::Array(items) => {
-            let texts: Option<Vec<String>> =
-                items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
-            texts.map_or(Raw::Other("a list with other things than text"), Raw::List)
+            let texts: Option<_> = items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect();
+            let table = |item: &Spanned<DeValue<'_>>| {
+                let nodes = nodes(item.get_ref().as_table()?, origin);
+                Some(Table { origin: origin(item.span().start), nodes })
+            };
+            let tables = || items.iter().map(table).collect::<Option<_>>();
+            texts
+                .map(Raw::List)
+                .or_else(|| tables().map(Raw::Tables))
+                .unwrap_or(Raw::Other("a list with other things than text"))
         }
         DeValue::Float(_) => Raw::Other("a fraction"),
         DeValue::Datetime(_) => Raw::Other("a date"),
-        DeValue::Table(_) => Raw::Other("a table"),
+        DeValue::Table(table) => Raw::Table(nodes(table, origin)),
     }
 }
 

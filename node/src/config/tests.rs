@@ -17,8 +17,11 @@ fn sources(text: Option<&str>) -> Sources {
     Sources { file, environment: Vec::new(), flags: Vec::new(), facts: facts() }
 }
 
+/// Loads a file; one that is not about namespaces is given the least that a file needs.
 fn from_file(text: &str) -> Result<Loaded, Vec<String>> {
-    load(&sources(Some(text))).map_err(|problems| lines(&problems))
+    let text =
+        if text.contains("namespace]") { text.to_owned() } else { format!("{text}\n[[namespace]]\nname = \"/\"\n") };
+    load(&sources(Some(&text))).map_err(|problems| lines(&problems))
 }
 
 fn from_environment(name: &str, value: &str) -> Result<Loaded, Vec<String>> {
@@ -48,7 +51,6 @@ const REFUSED: &[(&str, &str)] = &[
         "[store]\nhistory = {siz = 3}",
         r#"error[C014]: unknown key "store.history.siz" at s.toml:2:12 (did you mean "size"?)"#,
     ),
-    ("[[namespace]]\nname = \"/\"", r#"error[C014]: unknown key "namespace" at s.toml:1:3"#),
     ("server = 3", r#"error[C012]: "server" is a section, found the number 3 at s.toml:1:1 (write [server])"#),
     ("[server]\nlisten = \"x\ny\"", "error[C011]: not TOML: invalid basic string, expected `\"` at s.toml:2:12"),
     ("[server\nlisten = 1", "error[C011]: not TOML: unclosed table, expected `]` at s.toml:1:8"),
@@ -165,6 +167,160 @@ const REFUSED: &[(&str, &str)] = &[
     ),
 ];
 
+/// As [`REFUSED`], about namespaces: each stands below `[[namespace]]` and `name = "/"`.
+const REFUSED_NAMESPACES: &[(&str, &str)] = &[
+    (
+        "allow_jion = \"anonymous\"",
+        r#"error[C014]: unknown key "namespace[0].allow_jion" at s.toml:3:1 (did you mean "allow_join"?)"#,
+    ),
+    ("recovery = true", r#"error[C014]: unknown key "namespace[0].recovery" at s.toml:3:1"#),
+    (
+        "allow_join = \"everybody\"",
+        r#"error[C012]: "namespace[0].allow_join" needs one of "nobody", "anonymous", "authenticated", "member", found "everybody" at s.toml:3:1"#,
+    ),
+    (
+        "allow_join = \"member\"",
+        r#"error[C021]: "allow_join" = "member" would let nobody in: joining is how one becomes a member at s.toml:3:1 (use "anonymous" or "authenticated")"#,
+    ),
+    (
+        "allow_broadcast = \"member\"",
+        r#"error[C021]: "allow_broadcast" = "member" means nothing: a broadcast has no room to be a member of at s.toml:3:1 (use "anonymous" or "authenticated")"#,
+    ),
+    (
+        "class = \"fast\"",
+        r#"error[C012]: "namespace[0].class" needs one of "ordered", "ephemeral", found "fast" at s.toml:3:1"#,
+    ),
+    (
+        "class = \"ephemeral\"\nhistory = {size = 3}",
+        r#"error[C021]: "history.size" has no effect: "class" = "ephemeral" keeps no history at s.toml:4:12 (remove one)"#,
+    ),
+    (
+        "class = \"ephemeral\"\nallow_history = \"member\"",
+        r#"error[C021]: "allow_history" has no effect: "class" = "ephemeral" keeps no history at s.toml:4:1 (remove one)"#,
+    ),
+    (
+        "presence = false\nrooms = [{pattern = \"a\", allow_presence = \"member\"}]",
+        r#"error[C021]: "allow_presence" has no effect: "presence" = false is written at s.toml:4:26 (remove one)"#,
+    ),
+    (
+        "history.size = 200000",
+        r#"error[C013]: "namespace[0].history.size" must lie between 0 and 100000, found 200000 at s.toml:3:9"#,
+    ),
+    (
+        "history.ttl = \"1ms\"",
+        r#"error[C013]: "namespace[0].history.ttl" must lie between "1s" and "30days", found "1ms" at s.toml:3:9"#,
+    ),
+    (
+        "history = 7",
+        r#"error[C012]: "namespace[0].history" is a section, found the number 7 at s.toml:3:1 (write [namespace[0].history])"#,
+    ),
+    (
+        "relay = \"rooms\"",
+        r#"error[C012]: "namespace[0].relay" needs one of "off", "sender_rooms", found "rooms" at s.toml:3:1"#,
+    ),
+    (
+        "[[namespace]]\nname = \"chat\"",
+        r#"error[C012]: the name of a namespace needs a slash and up to 256 bytes without `,` and `?`, found "chat" at s.toml:4:1 (for example "/" or "/chat")"#,
+    ),
+    (
+        "[[namespace]]\nallow_join = \"anonymous\"",
+        r#"error[C012]: the name of a namespace needs a slash and up to 256 bytes without `,` and `?`, found "" at s.toml:3:1 (for example "/" or "/chat")"#,
+    ),
+    (
+        "[[namespace]]\nname = \"/\"",
+        r#"error[C021]: namespace "/" is written twice at s.toml:4:1 (put its rules for rooms into one [[namespace]])"#,
+    ),
+    (
+        "rooms = [{pattern = \"a*\"}, {pattern = \"a*\"}]",
+        r#"error[C021]: pattern "a*" is written twice in one namespace at s.toml:3:29"#,
+    ),
+    (
+        "[[namespace.rooms]]\npattern = \"{name}\"",
+        r#"error[C012]: a pattern of rooms knows no other placeholder than {user}, found "{name}" at s.toml:4:1 (for example "inbox:{user}")"#,
+    ),
+    (
+        "[[namespace.rooms]]\nallow_join = \"anonymous\"",
+        r#"error[C012]: a pattern of rooms needs 1 to 256 bytes of text, found "" at s.toml:3:1 (for example "chat:*")"#,
+    ),
+    (
+        "[[namespace.rooms]]\npattern = \"a\"\nallow_broadcast = \"anonymous\"",
+        r#"error[C014]: unknown key "namespace[0].rooms[0].allow_broadcast" at s.toml:5:1"#,
+    ),
+    (
+        "[[namespace.rooms]]\npattern = \"a\"\nallow_join = \"member\"",
+        r#"error[C021]: "allow_join" = "member" would let nobody in: joining is how one becomes a member at s.toml:5:1 (use "anonymous" or "authenticated")"#,
+    ),
+    (
+        "rooms = [\"a\"]",
+        r#"error[C012]: "namespace[0].rooms" is a table that repeats, found ["a"] at s.toml:3:1 (write [[namespace[0].rooms]])"#,
+    ),
+];
+
+#[test]
+fn each_mistake_about_namespaces_is_one_line_with_its_place() {
+    for (text, expected) in REFUSED_NAMESPACES {
+        assert_eq!(
+            from_file(&format!("[[namespace]]\nname = \"/\"\n{text}")).expect_err(text),
+            [*expected],
+            "\n{text}\n"
+        );
+    }
+    let single =
+        r#"error[C012]: "namespace" is a table that repeats, found a table at s.toml:1:2 (write [[namespace]])"#;
+    assert_eq!(from_file("[namespace]\nname = \"/\"").unwrap_err(), [single]);
+    let variable = from_environment("STARLING_NAMESPACE__NAME", "/").unwrap_err();
+    let expected = r#"error[C014]: unknown key "namespace.name" at environment STARLING_NAMESPACE__NAME ([[namespace]] is written in the file only)"#;
+    assert_eq!(variable, [expected]);
+}
+
+#[test]
+fn outside_development_a_namespace_must_be_written() {
+    let expected = "error[C021]: no [[namespace]] is written, so that no client could connect (write one in a file, \
+                    starling config init shows how; without a file, listen on loopback)";
+    assert_eq!(lines(&load(&sources(Some(""))).unwrap_err()), [expected]);
+    let empty = r#"error[C012]: "namespace" is a table that repeats, found [] at s.toml:1:1 (write [[namespace]])"#;
+    assert_eq!(lines(&load(&sources(Some("namespace = []"))).unwrap_err()), [empty]);
+    let mut public = sources(None);
+    for (name, value) in [("STARLING_SERVER__LISTEN", "0.0.0.0:3000"), ("STARLING_AUTH__ANONYMOUS", "true")] {
+        public.environment.push((name.to_owned(), value.to_owned()));
+    }
+    assert_eq!(lines(&load(&public).unwrap_err()), [expected]);
+    assert!(load(&sources(None)).unwrap().config.namespaces.is_empty());
+}
+
+#[test]
+fn a_namespace_allows_nothing_that_is_not_written() {
+    let config = from_file("[[namespace]]\nname = \"/\"").unwrap().config;
+    assert_eq!(config.namespaces, [Namespace { name: "/".to_owned(), ..Namespace::default() }]);
+    let Namespace { allow_join, allow_publish, allow_history, allow_presence, allow_broadcast, .. } =
+        config.namespaces[0];
+    let all = [allow_join, allow_publish, allow_history, allow_presence, allow_broadcast];
+    assert_eq!(all, [Who::Nobody; 5]);
+}
+
+const TWO_NAMESPACES: &str = "[[namespace]]\nname = \"/\"\nallow_join = \"anonymous\"\nrelay = \"sender_rooms\"\n\
+    history = {size = 50}\n[[namespace.rooms]]\npattern = \"inbox:{user}\"\nallow_publish = \"authenticated\"\n\
+    history.ttl = \"1h\"\n[[namespace]]\nname = \"/games\"\nclass = \"ephemeral\"\npresence = false\n\
+    rooms = [{pattern = \"a\"}, {pattern = \"b*\", allow_join = \"authenticated\"}]\n";
+
+#[test]
+fn namespaces_and_their_rooms_are_read_with_their_places() {
+    let loaded = from_file(TWO_NAMESPACES).unwrap();
+    let [first, second] = &loaded.config.namespaces[..] else { panic!("two namespaces") };
+    assert_eq!((first.allow_join, first.relay, first.presence), (Who::Anonymous, Relay::SenderRooms, true));
+    let store = &loaded.config.store.history;
+    assert_eq!(first.history.within(store), History { size: 50, ttl: store.ttl });
+    let inbox = &first.rooms[0];
+    assert_eq!((inbox.allow_join, inbox.allow_publish), (None, Some(Who::Authenticated)));
+    let kept = inbox.history.within(&first.history.within(store));
+    assert_eq!(kept, History { size: 50, ttl: Duration::from_secs(3600) });
+    assert_eq!((second.class, second.presence, second.rooms.len()), (Class::Ephemeral, false, 2));
+    assert_eq!(loaded.origins["namespace[0].rooms[0].history.ttl"].to_string(), "s.toml:9:9");
+    assert_eq!(loaded.origins["namespace[1].rooms[1].allow_join"].to_string(), "s.toml:14:44");
+    assert_eq!(loaded.origins["namespace[1]"].to_string(), "s.toml:10:1");
+    assert_eq!(loaded.origins.get("namespace[1].allow_join"), None);
+}
+
 #[test]
 fn each_mistake_in_a_file_is_one_line_with_its_place() {
     for (text, expected) in REFUSED {
@@ -176,7 +332,7 @@ fn each_mistake_in_a_file_is_one_line_with_its_place() {
 fn all_mistakes_are_reported_at_once_in_the_order_of_the_file() {
     let text = "[socketio]\nping_timeout = 3\nfoo = 1\n[server]\nlisten = \"[::]:80\"\nshards = 0\n";
     let codes: Vec<_> = load(&sources(Some(text))).unwrap_err().iter().map(|problem| problem.code.as_str()).collect();
-    assert_eq!(codes, ["C012", "C014", "C013", "C020"]);
+    assert_eq!(codes, ["C012", "C014", "C013", "C020", "C021"]);
 }
 
 #[test]
@@ -210,7 +366,7 @@ fn a_problem_stays_on_one_line_whatever_the_input_holds() {
 fn flags_win_over_the_environment_and_the_environment_over_the_file() {
     let text =
         "[server]\nlisten = \"127.0.0.1:1\"\nadmin_listen = \"127.0.0.1:2\"\n[cluster]\nmesh_listen = \"127.0.0.1:3\"";
-    let mut sources = sources(Some(text));
+    let mut sources = sources(Some(&format!("{text}\n[[namespace]]\nname = \"/\"")));
     for name in ["STARLING_SERVER__LISTEN", "STARLING_SERVER__ADMIN_LISTEN"] {
         sources.environment.push((name.to_owned(), "127.0.0.1:20".to_owned()));
     }
@@ -257,7 +413,7 @@ fn without_a_file_a_node_serves_loopback_and_invites_to_try() {
 fn a_file_or_a_public_address_ends_development() {
     let file = from_file("").unwrap().config;
     assert!(!file.development && !file.server.demo && !file.server.allowed_origins.any);
-    let mut sources = sources(None);
+    let mut sources = sources(Some("[[namespace]]\nname = \"/\""));
     for (name, value) in [("STARLING_SERVER__LISTEN", "0.0.0.0:3000"), ("STARLING_AUTH__ANONYMOUS", "true")] {
         sources.environment.push((name.to_owned(), value.to_owned()));
     }
@@ -323,8 +479,10 @@ fn what_show_prints_is_a_file_with_the_same_meaning() {
     let text =
         "[server]\nlisten = \"[::1]:9\"\nallowed_origins = [\"*\", \"https://a\"]\n[store]\nhistory.ttl = \"1h 30m\"";
     let loaded = from_file(text).unwrap();
-    for origin in [false, true] {
-        assert_eq!(from_file(&show(&loaded, origin)).unwrap().config, loaded.config);
+    for loaded in [&loaded, &from_file(TWO_NAMESPACES).unwrap()] {
+        for origin in [false, true] {
+            assert_eq!(from_file(&show(loaded, origin)).unwrap().config, loaded.config);
+        }
     }
     let shown = show(&loaded, true);
     assert!(shown.lines().any(|line| line.starts_with("listen = ") && line.ends_with("  # s.toml:2:1")), "{shown}");
@@ -335,15 +493,17 @@ fn what_show_prints_is_a_file_with_the_same_meaning() {
 fn the_example_file_is_current_and_every_line_of_it_is_the_default() {
     let example_file = include_str!("../../starling.toml");
     assert_eq!(example_file, example(), "write it again: starling config init > node/starling.toml");
-    assert_eq!(from_file(example_file).unwrap().config, from_file("").unwrap().config);
+    assert_eq!(load(&sources(Some(example_file))).unwrap().config, from_file("").unwrap().config);
     let active: String = example_file
         .lines()
         .filter(|line| !line.starts_with("# "))
         .fold(String::new(), |text, line| text + line.strip_prefix('#').unwrap_or(line) + "\n");
     let loaded = from_file(&active).unwrap();
-    assert_eq!(loaded.origins.len(), KEYS.len());
+    let shown = show(&loaded, true);
+    assert!(!shown.lines().any(|line| line.ends_with("# default")), "{shown}");
     let mut expected = from_file("").unwrap().config;
     (expected.cluster.node, expected.cluster.ordinal) = ("starling-0".to_owned(), 0);
+    expected.namespaces[0].rooms = vec![RoomRule { pattern: "user:{user}:*".to_owned(), ..RoomRule::default() }];
     assert_eq!(loaded.config, expected);
 }
 
@@ -353,10 +513,10 @@ fn every_key_is_documented_unique_and_reachable_by_its_variable() {
     paths.sort_unstable();
     paths.dedup();
     assert_eq!(paths.len(), KEYS.len());
-    for key in KEYS {
+    for key in KEYS.iter().filter(|key| !key.repeats) {
         assert!(key.doc.len() > 10 && environment().contains(&format!("\n{}=", key.variable())), "{}", key.path);
     }
-    let mut sources = sources(Some(""));
+    let mut sources = sources(Some("[[namespace]]\nname = \"/\""));
     let assignments = environment();
     let pairs = assignments.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once('='));
     sources.environment = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();

@@ -9,6 +9,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Origin;
+
 /// A value before its key gave it a type.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Raw {
@@ -22,8 +24,27 @@ pub enum Raw {
     List(Vec<String>),
     /// Text from the environment or a flag: the key decides what it means.
     Word(String),
+    /// A TOML table.
+    Table(Vec<Node>),
+    /// A TOML list of tables; never empty.
+    Tables(Vec<Table>),
     /// A TOML type that no key has.
     Other(&'static str),
+}
+
+/// A name in a TOML table, and what stands there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    pub(super) name: String,
+    pub(super) origin: Origin,
+    pub(super) raw: Raw,
+}
+
+/// One table of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    pub(super) origin: Origin,
+    pub(super) nodes: Vec<Node>,
 }
 
 impl fmt::Display for Raw {
@@ -33,6 +54,8 @@ impl fmt::Display for Raw {
             Raw::Integer(number) => write!(f, "the number {number}"),
             Raw::Bool(value) => write!(f, "{value}"),
             Raw::List(items) => write!(f, "{}", list(items)),
+            Raw::Table(_) => write!(f, "a table"),
+            Raw::Tables(_) => write!(f, "a list of tables"),
             Raw::Other(kind) => write!(f, "{kind}"),
         }
     }
@@ -46,10 +69,10 @@ pub(super) trait Setting: Sized {
     fn literal(&self) -> String;
 }
 
-fn text(raw: &Raw) -> Option<&str> {
+pub(super) fn text(raw: &Raw) -> Option<&str> {
     match raw {
         Raw::Text(text) | Raw::Word(text) => Some(text),
-        Raw::Integer(_) | Raw::Bool(_) | Raw::List(_) | Raw::Other(_) => None,
+        Raw::Integer(_) | Raw::Bool(_) | Raw::List(_) | Raw::Table(_) | Raw::Tables(_) | Raw::Other(_) => None,
     }
 }
 
@@ -68,9 +91,13 @@ impl Setting for bool {
             Raw::Bool(value) => Ok(*value),
             Raw::Word(word) if word == "true" => Ok(true),
             Raw::Word(word) if word == "false" => Ok(false),
-            Raw::Word(_) | Raw::Text(_) | Raw::Integer(_) | Raw::List(_) | Raw::Other(_) => {
-                Err("needs true or false".to_owned())
-            }
+            Raw::Word(_)
+            | Raw::Text(_)
+            | Raw::Integer(_)
+            | Raw::List(_)
+            | Raw::Table(_)
+            | Raw::Tables(_)
+            | Raw::Other(_) => Err("needs true or false".to_owned()),
         }
     }
     fn literal(&self) -> String {
@@ -82,7 +109,7 @@ fn integer<T: TryFrom<i64>>(raw: &Raw) -> Option<T> {
     let number = match raw {
         Raw::Integer(number) => Some(*number),
         Raw::Word(word) => word.parse().ok(),
-        Raw::Text(_) | Raw::Bool(_) | Raw::List(_) | Raw::Other(_) => None,
+        Raw::Text(_) | Raw::Bool(_) | Raw::List(_) | Raw::Table(_) | Raw::Tables(_) | Raw::Other(_) => None,
     };
     number.and_then(|number| T::try_from(number).ok())
 }
@@ -159,7 +186,7 @@ impl Setting for Vec<String> {
             Raw::Word(word) => {
                 Ok(word.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
             }
-            Raw::Text(_) | Raw::Integer(_) | Raw::Bool(_) | Raw::Other(_) => {
+            Raw::Text(_) | Raw::Integer(_) | Raw::Bool(_) | Raw::Table(_) | Raw::Tables(_) | Raw::Other(_) => {
                 Err("needs a list of texts such as [\"a\", \"b\"]".to_owned())
             }
         }
@@ -209,19 +236,20 @@ macro_rules! choice {
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum $name { $($(#[$variant_meta])* $variant),+ }
 
-        impl Setting for $name {
-            fn read(raw: &Raw) -> Result<Self, String> {
-                match text(raw) {
+        impl $crate::config::value::Setting for $name {
+            fn read(raw: &$crate::config::Raw) -> Result<Self, String> {
+                match $crate::config::value::text(raw) {
                     $(Some($word) => Ok($name::$variant),)+
                     Some(_) | None => Err(format!("needs one of {}", [$(concat!("\"", $word, "\"")),+].join(", "))),
                 }
             }
             fn literal(&self) -> String {
-                quote(match self { $($name::$variant => $word),+ })
+                $crate::config::value::quote(match self { $($name::$variant => $word),+ })
             }
         }
     };
 }
+pub(super) use choice;
 
 choice! {
     /// Where recent history lives.

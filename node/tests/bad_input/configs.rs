@@ -25,13 +25,13 @@ impl Mistake {
         Mistake { file: "", flags: &[], variable: Some((name, value)), lines }
     }
 
-    /// Runs `starling` with it.
+    /// Runs `starling` with it; a file that is not about namespaces is given the least that a file needs.
     pub(crate) fn try_out(&self) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
         let mut command = program();
         command.current_dir(dir.path()).args(self.flags).envs(self.variable);
         if !self.file.is_empty() {
-            fs::write(dir.path().join("s.toml"), self.file).unwrap();
+            fs::write(dir.path().join("s.toml"), format!("{}\n[[namespace]]\nname = \"/\"\n", self.file)).unwrap();
             command.args(["--config", "s.toml"]);
         }
         let output = command.output().unwrap();
@@ -71,7 +71,7 @@ pub(crate) fn mistakes() -> Vec<Mistake> {
             "[store]\nkind = \"mysql\"\n[socketio]\nping_intervall = \"1s\"\n[server]\nlisten = \"nowhere\"",
             &[&["store.kind"], &["ping_intervall"], &["server.listen"]],
         ),
-        Mistake::flags(&["--listen", "0.0.0.0:3000"], &[&["0.0.0.0:3000", "auth.anonymous"]]),
+        Mistake::flags(&["--listen", "0.0.0.0:3000"], &[&["0.0.0.0:3000", "auth.anonymous"], &["[[namespace]]"]]),
         Mistake::flags(&["--config", "gone.toml"], &[&["gone.toml"]]),
         Mistake::flags(&["--node", "a-0", "--seed", "127.0.0.1:3002"], &[&["cluster.key_file"]]),
         Mistake::flags(&["--cluster-key-file", "gone.key"], &[&["gone.key"]]),
