@@ -29,6 +29,7 @@ use crate::{
     handler::{Handler, NoHandler},
     message::Message,
     run::Kept,
+    tls,
 };
 #[cfg(test)]
 pub(crate) use start::gateway_alone;
@@ -75,6 +76,7 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
         result = live(node, &stopping) => result,
         result = serve_admin(&context, admin) => result,
         () = beat(&context) => Ok(()),
+        () = tls::watch(&context) => Ok(()),
         () = listen_for_signals(terminate, interrupt, &stopping) => Ok(()),
     }
 }

@@ -33,7 +33,7 @@ pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
 pub use problem::{Code, Origin, Problem};
 pub use render::{environment, environment_json, example, show, show_json};
 pub use source::{Facts, File, Flag, Sources};
-pub use value::{LogFormat, Origins, Raw, Size, StoreKind, Transports};
+pub use value::{LogFormat, Networks, Origins, Raw, Size, StoreKind, Transports};
 
 /// Everything a node needs to know before it starts.
 #[derive(Clone, Debug, PartialEq)]
@@ -72,8 +72,21 @@ pub struct Server {
     pub demo: bool,
     /// Origins of other sites whose pages may connect.
     pub allowed_origins: Origins,
+    /// Networks whose `X-Forwarded-*` headers are believed.
+    pub trusted_proxies: Networks,
     /// Number of shard threads, 1–64.
     pub shards: usize,
+    /// TLS on the client port.
+    pub tls: TlsFiles,
+}
+
+/// `server.tls`: where the certificate of the client port is. Both files or none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TlsFiles {
+    /// PEM file with the certificate chain.
+    pub cert: Option<PathBuf>,
+    /// PEM file with its private key.
+    pub key: Option<PathBuf>,
 }
 
 /// `[socketio]`: the wire as clients see it (protocol.md 1–7).
@@ -194,7 +207,7 @@ pub struct Loaded {
     pub origins: BTreeMap<String, Origin>,
 }
 
-/// Reads and checks a configuration. Pure: the only thing looked at besides `sources` is the cluster key file.
+/// Reads and checks a configuration. Pure: all that is looked at besides `sources` are the files of keys that they name.
 ///
 /// # Errors
 /// Every problem found, in the order file, environment, flags, rules across keys. Nothing was changed; the caller

@@ -28,6 +28,7 @@ use crate::{
     mailbox,
     message::Message,
     metrics::Metrics,
+    tls::Tls,
 };
 
 /// Bytes of history that may wait for the disk. New messages are refused from half of it on.
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) health: Arc<Health>,
     pub(crate) assets: Assets,
+    /// TLS on the client port, if it is configured.
+    pub(crate) tls: Option<Tls>,
     /// The embedding program.
     pub(crate) handler: Arc<dyn Handler>,
     /// What the handler said when the node started.

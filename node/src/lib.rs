@@ -33,5 +33,6 @@ mod run;
 mod server;
 mod shard;
 mod tally;
+mod tls;
 mod transport;
 mod wire;

@@ -3,7 +3,7 @@
 //! Invariants: a message names its shard's state by `Sid`, token or room, never by pointer; every `reply` is answered or
 //! dropped, and a dropped one tells the asker that the session is gone.
 
-use std::{net::TcpStream, sync::Arc};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh::{
@@ -15,7 +15,10 @@ use mesh::{
 use protocol::sid::Sid;
 use tokio::sync::oneshot;
 
-use crate::{mailbox::Weigh, transport::PollReply};
+use crate::{
+    mailbox::Weigh,
+    transport::{PollReply, tcp::Detached},
+};
 
 /// Bytes a message costs besides its payload.
 const OVERHEAD: usize = 128;
@@ -35,7 +38,7 @@ pub(crate) enum Message {
     /// Does this session live here?
     Find { sid: Sid, reply: oneshot::Sender<bool> },
     /// A WebSocket that was opened with this session's id, after the 101; `rest` was read beyond the request.
-    WebSocket { sid: Sid, tcp: TcpStream, rest: Bytes },
+    WebSocket { sid: Sid, tcp: Detached, rest: Bytes },
 
     /// A socket of another shard publishes to a slot of this one.
     Publish { publish: Publish, ask: Ask },

@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 pub use by::{By, ByThread};
 pub use label::{
     CloseReason, Direction, DropReason, HandshakeError, Label, LinkState, MemberState, PacketType, Queue, RejectReason,
-    Source, Transport, UpgradeResult,
+    ReloadResult, Source, Transport, UpgradeResult,
 };
 
 /// A gauge of seconds.
@@ -86,6 +86,8 @@ metrics! {
     connections_opened: By<Transport, Counter> = "Connections opened, by their first transport";
     connections_closed: By<CloseReason, Counter> = "Connections closed";
     handshake_errors: By<HandshakeError, Counter> = "Requests refused at the handshake, by Engine.IO code";
+    tls_reloads: By<ReloadResult, Counter> = "Changed certificates, taken over or not";
+    tls_certificate_expiry_seconds: Gauge = "End of the certificate of the client port, Unix time; 0 without TLS";
     upgrades: By<UpgradeResult, Counter> = "Upgrades from polling to WebSocket";
     sockets: Gauge = "Sockets: one per connection and namespace";
     packets_received: By<PacketType, Counter> = "Socket.IO packets received";

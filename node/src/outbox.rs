@@ -12,9 +12,11 @@
 use std::{collections::VecDeque, io};
 
 use bytes::{Buf, BytesMut};
-use tokio::net::TcpStream;
 
-use crate::room::{Rooms, StreamId};
+use crate::{
+    room::{Rooms, StreamId},
+    transport::tcp::Tcp,
+};
 
 /// Answers that may wait for one connection: two of the largest histories. Beyond it the connection is cut off.
 const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -78,7 +80,7 @@ impl Outbox {
     }
 
     /// Writes the own bytes, or queues them behind the backlog.
-    pub(crate) fn flush(&mut self, tcp: &TcpStream) -> Progress {
+    pub(crate) fn flush(&mut self, tcp: &Tcp) -> Progress {
         if self.own.is_empty() {
             return if self.is_lagging() { Progress::Blocked } else { Progress::Done };
         }
@@ -102,13 +104,7 @@ impl Outbox {
     /// Writes a stream's turn (`turn` stands in its log from `start` on), or notes that this connection is behind.
     ///
     /// The flag says whether a cursor into the log was made: the log must then be kept (`Rooms::release` ends it).
-    pub(crate) fn write_turn(
-        &mut self,
-        tcp: &TcpStream,
-        stream: StreamId,
-        start: u64,
-        turn: &[u8],
-    ) -> (Progress, bool) {
+    pub(crate) fn write_turn(&mut self, tcp: &Tcp, stream: StreamId, start: u64, turn: &[u8]) -> (Progress, bool) {
         if self.flush(tcp) == Progress::Broken {
             return (Progress::Broken, false);
         }
@@ -124,7 +120,7 @@ impl Outbox {
     }
 
     /// Catches up as far as the kernel lets it. Call when the socket is writable.
-    pub(crate) fn catch_up(&mut self, tcp: &TcpStream, rooms: &mut Rooms) -> Progress {
+    pub(crate) fn catch_up(&mut self, tcp: &Tcp, rooms: &mut Rooms) -> Progress {
         while let Some(segment) = self.backlog.front_mut() {
             let (written, offered) = match segment {
                 Segment::Own(bytes) => (write(tcp, bytes, &mut self.sent), bytes.len()),
@@ -196,7 +192,7 @@ impl Outbox {
 }
 
 /// A non-blocking write, counted in `sent`; 0 when the kernel takes nothing now.
-fn write(tcp: &TcpStream, bytes: &[u8], sent: &mut u64) -> io::Result<usize> {
+fn write(tcp: &Tcp, bytes: &[u8], sent: &mut u64) -> io::Result<usize> {
     match tcp.try_write(bytes) {
         Ok(written) => {
             *sent += written as u64;
@@ -213,13 +209,16 @@ mod tests {
     use mesh::room::RoomKey;
     use protocol::socketio::Parser;
     use socket2::SockRef;
-    use tokio::{io::AsyncReadExt, net::TcpListener};
+    use tokio::{
+        io::{AsyncRead, AsyncReadExt},
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
     use crate::key::ConnKey;
 
     /// Two ends of a connection whose kernel takes little.
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn sockets() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (far, _) = listener.accept().await.unwrap();
@@ -228,8 +227,13 @@ mod tests {
         (near, far)
     }
 
+    async fn pair() -> (Tcp, TcpStream) {
+        let (near, far) = sockets().await;
+        (Tcp::plain(near), far)
+    }
+
     /// Gives a turn to the one member, as `fanout` does.
-    fn turn(outbox: &mut Outbox, tcp: &TcpStream, rooms: &mut Rooms, stream: StreamId, bytes: &[u8]) -> Progress {
+    fn turn(outbox: &mut Outbox, tcp: &Tcp, rooms: &mut Rooms, stream: StreamId, bytes: &[u8]) -> Progress {
         rooms.append(stream.room, &Bytes::copy_from_slice(bytes), &[]).unwrap();
         let (turn, start) = rooms.take_turn(stream).unwrap();
         let (progress, cursor) = outbox.write_turn(tcp, stream, start, &turn.bytes);
@@ -248,7 +252,18 @@ mod tests {
 
     #[tokio::test]
     async fn a_laggard_gets_every_byte_in_order_once_it_reads() {
-        let (near, mut far) = pair().await;
+        let (near, far) = pair().await;
+        catches_up(near, far).await;
+    }
+
+    #[tokio::test]
+    async fn a_laggard_behind_tls_gets_every_byte_in_order_once_it_reads() {
+        let (near, far) = sockets().await;
+        let (near, far) = crate::transport::tcp::tests::encrypted(near, far).await;
+        catches_up(near, far).await;
+    }
+
+    async fn catches_up(near: Tcp, mut far: impl AsyncRead + Unpin) {
         let (mut outbox, mut rooms) = (Outbox::default(), Rooms::new(usize::MAX / 4));
         let (a, b) = (stream(&mut rooms, "a"), stream(&mut rooms, "b"));
         let mut expected = Vec::new();

@@ -1,26 +1,30 @@
-//! The client port: connections accepted per shard, HTTP/1.1 by hyper, requests given to whom they are for.
+//! The client port: HTTP/1.1 by hyper behind the `door`, requests given to whom they are for.
 //!
 //! Invariants: the order of checks is the reference server's (`protocol.md` 5): transport, origin, session, then method,
 //! upgrade and version; every answer carries the CORS headers its origin may see; a header block is bounded in bytes,
-//! number and time, and so is a client that does not read (`WRITE_TIMEOUT`); running out of descriptors pauses the accept loop and ends nothing.
+//! number and time.
 
 mod cors;
+mod door;
+mod guest;
 mod query;
 
 use std::{convert::Infallible, rc::Rc, time::Duration};
 
 use bytes::Bytes;
+use guest::{Guest, Visit};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use protocol::{engine::session::Refusal, sid::Sid};
 use query::Query;
-use socket2::SockRef;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     sync::oneshot,
 };
+use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
@@ -28,60 +32,31 @@ use crate::{
     message::Message,
     metrics::{HandshakeError, RejectReason},
     shard::Shard,
-    transport::{Body, PollReply, polling},
+    transport::{Body, PollReply, polling, tcp::Tcp},
 };
+
+pub(crate) use door::accept;
 
 /// Header lines of one request (`reliability.md` 4.4).
 const HEADERS_MAX: usize = 64;
 /// Time a client may take for its header block.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Pause after the system refused a connection, so that the loop does not spin while descriptors are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a client may take nothing of what is written to it, an answer or a WebSocket; then the kernel ends the connection.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Smallest header buffer hyper takes.
 const HEADER_BYTES_MIN: usize = 8 * 1024;
 
-/// Accepts until the node stops taking connections.
-pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
-    let stop = shard.context().stop_accepting.clone();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((tcp, _)) => {
-                prepare(&tcp, shard.context().config.socketio.ping_timeout);
-                shard.spawn(serve(shard.clone(), tcp));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "accepting clients pauses");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-/// Options of a client's socket. That one of them cannot be set is no reason to send a client away. The kernel is never
-/// less patient than the heartbeat.
-fn prepare(tcp: &TcpStream, ping_timeout: Duration) {
-    let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(WRITE_TIMEOUT.max(ping_timeout)));
-}
-
-async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
+/// Answers the requests of one connection.
+async fn http(shard: Rc<Shard>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, guest: Guest) {
     let header_bytes = shard.context().config.limits.header_bytes.bytes().max(HEADER_BYTES_MIN);
     let service = service_fn(|request| {
         let shard = shard.clone();
-        async move { Ok::<_, Infallible>(answer(&shard, request).await) }
+        async move { Ok::<_, Infallible>(answer(&shard, guest, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_headers(HEADERS_MAX)
         .max_buf_size(header_bytes);
-    if let Err(error) = http.serve_connection(TokioIo::new(tcp), service).with_upgrades().await {
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         if error.is_parse() || error.is_timeout() {
             shard.context().metrics.rejected.of(RejectReason::Headers).inc();
         }
@@ -90,12 +65,12 @@ async fn serve(shard: Rc<Shard>, tcp: TcpStream) {
 }
 
 /// Answers one request of the client port.
-async fn answer(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body> {
+async fn answer(shard: &Rc<Shard>, guest: Guest, request: Request<Incoming>) -> Response<Body> {
     let context = shard.context();
     let origin = request.headers().get(header::ORIGIN).cloned();
     let path = request.uri().path();
     let mut response = if path == context.config.socketio.path {
-        engine(shard, request).await
+        engine(shard, guest, request).await
     } else if let (Some(asset), &Method::GET | &Method::HEAD) =
         (context.assets.respond(path, request.headers()), request.method())
     {
@@ -103,20 +78,19 @@ async fn answer(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body>
     } else {
         plain(StatusCode::NOT_FOUND, "nothing is served at this path\n")
     };
-    if let Some(origin) = origin {
-        cors::allow(&context.config.server.allowed_origins, &origin, response.headers_mut());
-    }
+    cors::allow(&context.config.server.allowed_origins, origin.as_ref(), response.headers_mut());
     response
 }
 
 /// Answers a request of the Engine.IO path.
-async fn engine(shard: &Rc<Shard>, request: Request<Incoming>) -> Response<Body> {
+async fn engine(shard: &Rc<Shard>, guest: Guest, request: Request<Incoming>) -> Response<Body> {
     if request.method() == Method::OPTIONS {
         return cors::preflight(request.headers());
     }
     let query = Query::parse(request.uri().query().unwrap_or_default());
     let wants_websocket = is_upgrade(request.headers());
-    match route(shard, &request, &query).await {
+    let visit = Visit::of(guest, request.headers(), &shard.context().config.server.trusted_proxies);
+    match route(shard, &visit, &request, &query).await {
         Ok(Route::Poll { at, sid }) => finish(shard, polling::serve(shard, at, sid, request).await),
         Ok(Route::OpenPolling) => open_polling(shard).await,
         Ok(Route::WebSocket(session)) => upgrade(shard, request, session),
@@ -143,7 +117,12 @@ enum Route {
     WebSocket(Option<(u8, Sid)>),
 }
 
-async fn route(shard: &Rc<Shard>, request: &Request<Incoming>, query: &Query<'_>) -> Result<Route, Refusal> {
+async fn route(
+    shard: &Rc<Shard>,
+    visit: &Visit,
+    request: &Request<Incoming>,
+    query: &Query<'_>,
+) -> Result<Route, Refusal> {
     let context = shard.context();
     let transports = context.config.socketio.transports;
     let websocket = match query.transport {
@@ -151,10 +130,11 @@ async fn route(shard: &Rc<Shard>, request: &Request<Incoming>, query: &Query<'_>
         Some("websocket") if transports.websocket => true,
         Some(_) | None => return Err(Refusal::TRANSPORT_UNKNOWN),
     };
-    if request.headers().get(header::ORIGIN).is_some_and(|origin| origin.to_str().is_err()) {
+    let origin = request.headers().get(header::ORIGIN);
+    if origin.is_some_and(|origin| origin.to_str().is_err()) {
         return Err(Refusal::BAD_REQUEST);
     }
-    if !cors::may_connect(&context.config.server.allowed_origins, request.headers()) {
+    if !cors::may_connect(&context.config.server.allowed_origins, origin, visit) {
         context.metrics.rejected.of(RejectReason::Origin).inc();
         return Err(Refusal::FORBIDDEN);
     }
@@ -255,13 +235,12 @@ fn hand_over(
     session: Option<(u8, Sid)>,
     random: Option<[u8; 12]>,
 ) {
-    let Ok(parts) = upgraded.downcast::<TokioIo<TcpStream>>() else { return };
-    let (tcp, rest) = (parts.io.into_inner(), parts.read_buf);
+    let Some((tcp, rest)) = take_apart(upgraded) else { return };
     match (session, random) {
         (Some((at, sid)), _) if at == shard.number() => {
             shard.with(|gateway| gateway.adopt_websocket(&sid, tcp, rest, clock::now()));
         }
-        (Some((at, sid)), _) => match tcp.into_std() {
+        (Some((at, sid)), _) => match tcp.detach() {
             Ok(tcp) => shard.tell(at, Message::WebSocket { sid, tcp, rest }),
             Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),
         },
@@ -270,6 +249,17 @@ fn hand_over(
         }
         (None, None) => {}
     }
+}
+
+/// The socket below HTTP, and what was read of it beyond the request.
+fn take_apart(upgraded: hyper::upgrade::Upgraded) -> Option<(Tcp, Bytes)> {
+    let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => return Some((Tcp::plain(parts.io.into_inner()), parts.read_buf)),
+        Err(upgraded) => upgraded,
+    };
+    let parts = upgraded.downcast::<TokioIo<TlsStream<TcpStream>>>().ok()?;
+    let (socket, connection) = parts.io.into_inner().into_inner();
+    Some((Tcp::tls(socket, connection), parts.read_buf))
 }
 
 /// Whether the request asks for a WebSocket.
@@ -307,19 +297,4 @@ fn plain(status: StatusCode, text: &'static str) -> Response<Body> {
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_kernel_gives_up_on_a_client_that_does_not_read() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        for (ping_timeout, patience) in [(20, WRITE_TIMEOUT), (60, Duration::from_secs(60))] {
-            prepare(&client, Duration::from_secs(ping_timeout));
-            assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(patience));
-        }
-    }
 }

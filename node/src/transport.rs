@@ -1,6 +1,7 @@
 //! How clients reach a shard: long-polling requests and WebSockets, and the answers both give.
 
 pub(crate) mod polling;
+pub(crate) mod tcp;
 pub(crate) mod websocket;
 
 use bytes::Bytes;

@@ -6,29 +6,28 @@
 //! - a wire that is taken out of its connection is ended (`close`, `end`): its cursors are released and its tasks, which
 //!   hold the same `Line`, learn of it and stop.
 
-use std::{io, net::Shutdown, rc::Rc};
+use std::{io, rc::Rc};
 
 use protocol::engine::frame;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 
 use crate::{
     outbox::{Outbox, Progress},
     room::{Rooms, StreamId},
     tally::Tally,
+    transport::tcp::Tcp,
 };
 
 /// What a wire shares with the tasks that wait for its socket.
 #[derive(Debug)]
 pub(crate) struct Line {
-    tcp: TcpStream,
+    tcp: Tcp,
     ended: CancellationToken,
 }
 
 impl Line {
     /// The socket; only the wire writes to it.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    pub(crate) fn tcp(&self) -> &Tcp {
         &self.tcp
     }
 
@@ -51,7 +50,7 @@ impl Line {
 }
 
 /// Apart from the task, so that the buffer does not live in it while it waits.
-fn discard_some(tcp: &TcpStream) -> io::Result<usize> {
+fn discard_some(tcp: &Tcp) -> io::Result<usize> {
     tcp.try_read(&mut [0; 4096])
 }
 
@@ -80,7 +79,7 @@ pub(crate) struct Wire {
 
 impl Wire {
     /// A wire that writes to this socket.
-    pub(crate) fn new(tcp: TcpStream) -> Wire {
+    pub(crate) fn new(tcp: Tcp) -> Wire {
         let line = Rc::new(Line { tcp, ended: CancellationToken::new() });
         Wire { line, outbox: Outbox::default(), lags: false }
     }
@@ -146,7 +145,7 @@ impl Wire {
         let _ = self.outbox.flush(&self.line.tcp);
         tally.bytes_sent += self.outbox.take_sent();
         tally.lagging -= i64::from(self.lags);
-        let _ = SockRef::from(&self.line.tcp).shutdown(Shutdown::Write);
+        self.line.tcp.shut_down_write();
         self.outbox.abandon(rooms);
     }
 

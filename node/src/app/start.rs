@@ -28,13 +28,14 @@ use crate::{
     api::{Fact, Health},
     assets::{Assets, Options},
     clock,
-    config::{Config, Log, LogFormat, StoreKind, read_key_file},
+    config::{Config, Log, LogFormat, StoreKind, TlsFiles, read_key_file},
     context::{Context, STORE_QUEUE_BYTES, decoder_limits, session_config},
     handler::Handler,
     mailbox::{self, mailbox},
     message::Message,
     metrics::Metrics,
     run::{self, Kept},
+    tls::Tls,
 };
 
 /// Signal number of SIGXFSZ on Linux.
@@ -218,13 +219,16 @@ fn context(
         demo: config.server.demo,
         builtin_prefix: &config.socketio.builtin_prefix,
     });
+    let metrics = Arc::new(Metrics::new(&names));
+    let tls = tls(&config, &metrics)?;
     let (senders, inboxes) = (0..shards).map(|_| mailbox()).unzip();
     let context = Context {
         session: Arc::new(session_config(&config)),
         decoder: decoder_limits(&config),
-        metrics: Arc::new(Metrics::new(&names)),
+        metrics,
         health: Arc::new(Health::new(&names, clock::now())),
         assets,
+        tls,
         layer: handler.layer(),
         handler,
         node: NodeId(config.cluster.ordinal),
@@ -238,6 +242,12 @@ fn context(
         config,
     };
     Ok((Arc::new(context), inboxes))
+}
+
+fn tls(config: &Config, metrics: &Metrics) -> anyhow::Result<Option<Tls>> {
+    let TlsFiles { cert: Some(cert), key: Some(key) } = &config.server.tls else { return Ok(None) };
+    let tls = Tls::new(cert, key, metrics).map_err(|error| anyhow::anyhow!("server.tls: {error}"))?;
+    Ok(Some(tls))
 }
 
 /// Threads that show that they live, in the order of their indices (`Context::admin_thread`, `Context::mesh_thread`).

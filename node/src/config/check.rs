@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::settle::ordinal_of;
 use super::value::{Setting, quote};
 use super::{Code, Config, Origin, Problem, Size};
+use crate::tls::Pair;
 
 /// Shortest cluster key in bytes, after white space around it was removed.
 pub const CLUSTER_KEY_BYTES_MIN: usize = 32;
@@ -54,6 +55,7 @@ pub(super) fn check(config: &Config, origins: &BTreeMap<String, Origin>, problem
     checker.names();
     checker.exposure();
     checker.listeners();
+    checker.tls();
     checker.cluster();
     namespaces::check(&mut checker);
 }
@@ -164,6 +166,26 @@ impl Checker<'_> {
         if a.port() != 0 && a.port() == b.port() && overlapping {
             let message = format!("\"server.admin_listen\" and \"server.listen\" are both port {}", a.port());
             self.refuse(Code::Conflict, "server.admin_listen", message, "");
+        }
+    }
+
+    fn tls(&mut self) {
+        match (&self.config.server.tls.cert, &self.config.server.tls.key) {
+            (None, None) => {}
+            (Some(cert), Some(key)) => {
+                if let Err(reason) = Pair::read(cert, key) {
+                    let hint = "give a PEM chain and the key it was made with";
+                    self.refuse(Code::Tls, "server.tls.cert", format!("\"server.tls\": {reason}"), hint);
+                }
+            }
+            (Some(_), None) => {
+                let message = "\"server.tls.cert\" needs \"server.tls.key\"";
+                self.refuse(Code::Tls, "server.tls.cert", message, "set both, or none to serve without TLS");
+            }
+            (None, Some(_)) => {
+                let message = "\"server.tls.key\" needs \"server.tls.cert\"";
+                self.refuse(Code::Tls, "server.tls.key", message, "set both, or none to serve without TLS");
+            }
         }
     }
 

@@ -134,7 +134,10 @@ keys! {
         server.admin_listen: "Address of the admin port: probes, metrics, API. Beyond loopback only probes and metrics answer.";
         server.demo: "Demo chat page on `/`. True only without a configuration file, on loopback.";
         server.allowed_origins: "Origins of other sites whose pages may connect, as \"https://chat.example.com\", or \"*\" for all.\nPages of the same host and clients without Origin may always connect.";
+        server.trusted_proxies: "Networks of proxies whose X-Forwarded-For, -Proto and -Host are believed, as \"10.0.0.0/8\".\nOf everybody else they are ignored: the client is who connects.";
         server.shards: "Threads that serve clients, 1-64. Default: one per core.";
+        server.tls.cert: "PEM file with the certificate chain of the client port, which then speaks TLS only.\nA changed file is taken over within seconds; open connections stay.";
+        server.tls.key: "PEM file with the private key of the certificate.";
 
         socketio.path: "Path of the Socket.IO endpoint; begins and ends with a slash.";
         socketio.ping_interval: "Time between a pong and the next ping.";

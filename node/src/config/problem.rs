@@ -61,6 +61,8 @@ pub enum Code {
     Conflict,
     /// The cluster cannot work like this.
     Cluster,
+    /// The certificate cannot serve.
+    Tls,
 }
 
 impl Code {
@@ -75,6 +77,7 @@ impl Code {
             Code::Unsafe => "C020",
             Code::Conflict => "C021",
             Code::Cluster => "C022",
+            Code::Tls => "C023",
         }
     }
 }

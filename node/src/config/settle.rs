@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Cluster, Config, Drain, Facts, History, Limits, Log, LogFormat, Origin, Origins, Server, Size, SocketIo,
-    Store, StoreKind, Transports,
+    Auth, Cluster, Config, Drain, Facts, History, Limits, Log, LogFormat, Networks, Origin, Origins, Server, Size, SocketIo,
+    Store, StoreKind, TlsFiles, Transports,
 };
 
 const KIB: u64 = 1 << 10;
@@ -28,7 +28,9 @@ pub(super) fn defaults(facts: &Facts) -> Config {
             admin_listen: loopback(3001),
             demo: false,
             allowed_origins: Origins::default(),
+            trusted_proxies: Networks::default(),
             shards: facts.cores.clamp(1, 64),
+            tls: TlsFiles::default(),
         },
         socketio: SocketIo {
             path: "/socket.io/".to_owned(),

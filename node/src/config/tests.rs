@@ -46,7 +46,22 @@ const REFUSED: &[(&str, &str)] = &[
         "ping_timeout = \"1s\"",
         r#"error[C014]: unknown key "ping_timeout" at s.toml:1:1 (did you mean "socketio.ping_timeout"?)"#,
     ),
-    ("[server]\ntls = {cert = \"a\"}", r#"error[C014]: unknown key "server.tls" at s.toml:2:1"#),
+    (
+        "[server]\ntls = {cert = \"a\"}",
+        r#"error[C023]: "server.tls.cert" needs "server.tls.key" at s.toml:2:8 (set both, or none to serve without TLS)"#,
+    ),
+    (
+        "[server]\ntls = {key = \"a\"}",
+        r#"error[C023]: "server.tls.key" needs "server.tls.cert" at s.toml:2:8 (set both, or none to serve without TLS)"#,
+    ),
+    (
+        "[server]\ntls = {cert = \"/gone\", key = \"/gone\"}",
+        r#"error[C023]: "server.tls": cannot read /gone: No such file or directory (os error 2) at s.toml:2:8 (give a PEM chain and the key it was made with)"#,
+    ),
+    (
+        "[server]\ntrusted_proxies = [\"10.0.0.0/33\"]",
+        r#"error[C012]: "server.trusted_proxies" needs a list of networks such as ["10.0.0.0/8", "192.0.2.7"], found ["10.0.0.0/33"] at s.toml:2:1"#,
+    ),
     (
         "[store]\nhistory = {siz = 3}",
         r#"error[C014]: unknown key "store.history.siz" at s.toml:2:12 (did you mean "size"?)"#,
@@ -460,18 +475,16 @@ fn a_key_is_what_is_left_between_white_space_and_long_enough() {
 }
 
 #[test]
-fn origins_are_compared_exactly_and_a_page_of_the_same_host_is_always_let_in() {
+fn origins_are_compared_exactly() {
     let origins =
         from_file("[server]\nallowed_origins = [\"https://Chat.example.com\"]").unwrap().config.server.allowed_origins;
-    assert!(origins.allows("https://chat.example.com", Some("gw:3000")));
-    assert!(origins.allows("http://gw:3000", Some("GW:3000")));
+    assert!(origins.contains("https://chat.example.com"));
     for foreign in
-        ["http://chat.example.com", "https://chat.example.com.evil", "https://chat.example.com:444", "null", "gw:3000"]
+        ["http://chat.example.com", "https://chat.example.com.evil", "https://chat.example.com:444", "null", "http://"]
     {
-        assert!(!origins.allows(foreign, Some("gw:3000")), "{foreign}");
+        assert!(!origins.contains(foreign), "{foreign}");
     }
-    assert!(!origins.allows("http://", Some("gw:3000")) && !origins.allows("http://a", None));
-    assert!(Origins::any().allows("null", None));
+    assert!(Origins::any().contains("null"));
 }
 
 #[test]

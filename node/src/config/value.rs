@@ -5,9 +5,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use ipnet::IpNet;
 
 use super::Origin;
 
@@ -311,16 +313,9 @@ impl Origins {
         Origins { any: true, exact: BTreeSet::new() }
     }
 
-    /// Whether a page of `origin` may connect to the server it knows as `host` (the `Host` header).
-    /// A page of the same host and port may always; the scheme is not compared, since TLS usually ends before us.
-    pub fn allows(&self, origin: &str, host: Option<&str>) -> bool {
-        let origin = origin.to_ascii_lowercase();
-        let authority = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        let same_host = match (authority, host) {
-            (Some(authority), Some(host)) => authority.eq_ignore_ascii_case(host),
-            (None, _) | (_, None) => false,
-        };
-        self.any || same_host || self.exact.contains(&origin)
+    /// Whether it is one of them.
+    pub fn contains(&self, origin: &str) -> bool {
+        self.any || self.exact.contains(&origin.to_ascii_lowercase())
     }
 }
 
@@ -345,5 +340,31 @@ impl Setting for Origins {
     fn literal(&self) -> String {
         let any = self.any.then(|| "*".to_owned());
         list(&any.into_iter().chain(self.exact.iter().cloned()).collect::<Vec<_>>())
+    }
+}
+
+/// Networks, as CIDR.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl Networks {
+    /// Whether one of them holds this address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+impl Setting for Networks {
+    fn read(raw: &Raw) -> Result<Self, String> {
+        const EXPECTED: &str = "needs a list of networks such as [\"10.0.0.0/8\", \"192.0.2.7\"]";
+        let network = |item: &String| {
+            let address = || item.parse::<IpAddr>().map(IpNet::from);
+            item.parse().or_else(|_| address()).map_err(|_| EXPECTED.to_owned())
+        };
+        let items = Vec::<String>::read(raw).map_err(|_| EXPECTED.to_owned())?;
+        items.iter().map(network).collect::<Result<_, _>>().map(Networks)
+    }
+    fn literal(&self) -> String {
+        list(&self.0.iter().map(ToString::to_string).collect::<Vec<_>>())
     }
 }

@@ -48,7 +48,7 @@ impl Gateway {
             Message::Find { sid, reply: to } => {
                 reply(to, self.sids.contains_key(&sid));
             }
-            Message::WebSocket { sid, tcp, rest } => match tokio::net::TcpStream::from_std(tcp) {
+            Message::WebSocket { sid, tcp, rest } => match tcp.attach() {
                 Ok(tcp) => self.adopt_websocket(&sid, tcp, rest, now),
                 Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),
             },

@@ -17,7 +17,7 @@ use protocol::{
     socketio::Decoder,
 };
 use smallvec::SmallVec;
-use tokio::{net::TcpStream, sync::oneshot};
+use tokio::sync::oneshot;
 
 use super::{Gateway, Task, reply};
 use crate::{
@@ -25,7 +25,7 @@ use crate::{
     handler::{Departure, Layer},
     key::ConnKey,
     metrics,
-    transport::PollReply,
+    transport::{PollReply, tcp::Tcp},
     wire::{Line, Wire},
 };
 
@@ -38,7 +38,7 @@ impl Gateway {
     }
 
     /// Opens a session on a fresh WebSocket. The caller has taken a place (`admit`).
-    pub(crate) fn open_websocket(&mut self, random: [u8; 12], tcp: TcpStream, rest: Bytes, now: Instant) {
+    pub(crate) fn open_websocket(&mut self, random: [u8; 12], tcp: Tcp, rest: Bytes, now: Instant) {
         let wire = Wire::new(tcp);
         let line = wire.line().clone();
         let (key, _) = self.open(Transport::WebSocket, random, Some(wire), now);
@@ -98,7 +98,7 @@ impl Gateway {
     }
 
     /// A WebSocket that came with the id of a session of this shard: a candidate for its upgrade.
-    pub(crate) fn adopt_websocket(&mut self, sid: &Sid, tcp: TcpStream, rest: Bytes, now: Instant) {
+    pub(crate) fn adopt_websocket(&mut self, sid: &Sid, tcp: Tcp, rest: Bytes, now: Instant) {
         let wire = Wire::new(tcp);
         let key = self.sids.get(sid).copied();
         let taken = key.and_then(|key| {

@@ -101,6 +101,7 @@ label! {
     /// Why something was refused.
     RejectReason as "reason" {
         Connections = "connections", "`limits.connections` is reached.";
+        Tls = "tls", "No TLS handshake, or none in time, on a port that speaks TLS.";
         Headers = "headers", "HTTP headers too large or malformed.";
         Payload = "payload", "Larger than `socketio.max_payload`.";
         Origin = "origin", "The origin may not connect.";
@@ -114,6 +115,14 @@ label! {
         Timeout = "timeout", "No answer from the owner in time.";
         Unhandled = "unhandled_event", "An event that nobody handles.";
         Draining = "draining", "This node stops.";
+    }
+}
+
+label! {
+    /// What became of a changed certificate.
+    ReloadResult as "result" {
+        Replaced = "replaced", "New handshakes show it.";
+        Refused = "refused", "It cannot serve; the old one goes on.";
     }
 }
 

@@ -6,20 +6,20 @@
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 
+use super::guest::Visit;
 use crate::{config::Origins, transport::Body};
 
-/// Whether a request with these headers may reach a session.
-pub(super) fn may_connect(allowed: &Origins, headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else { return true };
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    origin.to_str().is_ok_and(|origin| allowed.allows(origin, host))
+/// Whether a page of `origin` may reach a session. Whoever names none is no page.
+pub(super) fn may_connect(allowed: &Origins, origin: Option<&HeaderValue>, visit: &Visit) -> bool {
+    let Some(origin) = origin else { return true };
+    origin.to_str().is_ok_and(|origin| allowed.contains(origin) || visit.is_at_home(origin))
 }
 
-/// Lets the page of `origin` read the answer.
-pub(super) fn allow(allowed: &Origins, origin: &HeaderValue, answer: &mut HeaderMap) {
+/// Lets the page of `origin` read the answer, and tells caches that the next page may not.
+pub(super) fn allow(allowed: &Origins, origin: Option<&HeaderValue>, answer: &mut HeaderMap) {
     answer.append(header::VARY, HeaderValue::from_static("Origin"));
     // A page of this very host needs no permission from its browser.
-    if origin.to_str().is_ok_and(|origin| allowed.allows(origin, None)) {
+    if let Some(origin) = origin.filter(|origin| origin.to_str().is_ok_and(|origin| allowed.contains(origin))) {
         answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         answer.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
@@ -47,28 +47,23 @@ pub(super) fn preflight(request: &HeaderMap) -> Response<Body> {
 mod tests {
     use super::*;
 
-    fn headers(origin: &'static str, host: &'static str) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
-        headers.insert(header::HOST, HeaderValue::from_static(host));
-        headers
-    }
-
-    #[test]
-    fn a_page_of_this_host_needs_no_permission_and_another_port_does() {
-        let nobody = Origins::default();
-        assert!(may_connect(&nobody, &headers("http://localhost:3000", "localhost:3000")));
-        assert!(!may_connect(&nobody, &headers("http://localhost:3001", "localhost:3000")));
-        assert!(may_connect(&nobody, &HeaderMap::new()), "not a browser's page");
-    }
-
     #[test]
     fn an_answer_names_its_one_origin() {
         let mut answer = HeaderMap::new();
-        allow(&Origins::any(), &HeaderValue::from_static("http://a.example"), &mut answer);
+        allow(&Origins::any(), Some(&HeaderValue::from_static("http://a.example")), &mut answer);
         assert_eq!(answer[header::ACCESS_CONTROL_ALLOW_ORIGIN], "http://a.example");
         assert_eq!(answer[header::VARY], "Origin");
     }
+
+    #[test]
+    fn a_page_that_is_not_listed_may_not_read_and_no_cache_mixes_that_up() {
+        let mut answer = HeaderMap::new();
+        allow(&Origins::default(), Some(&HeaderValue::from_static("http://a.example")), &mut answer);
+        allow(&Origins::default(), None, &mut answer);
+        assert!(!answer.contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN));
+        assert_eq!(answer.get_all(header::VARY).iter().count(), 2);
+    }
+
     #[test]
     fn a_browser_may_send_any_method_and_gets_our_own_refusal() {
         let methods = preflight(&HeaderMap::new()).headers()[header::ACCESS_CONTROL_ALLOW_METHODS].clone();

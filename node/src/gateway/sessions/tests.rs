@@ -13,13 +13,13 @@ use super::*;
 use crate::{app::gateway_alone, clock, handler::NoHandler, message, metrics::UpgradeResult};
 
 /// Both ends of a connection; the client's waits at most a second for bytes, the server's is known to take some.
-async fn pair() -> (TcpStream, StdStream) {
+async fn pair() -> (Tcp, StdStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let client = StdStream::connect(listener.local_addr().unwrap()).unwrap();
     client.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let (server, _) = listener.accept().unwrap();
     server.set_nonblocking(true).unwrap();
-    let server = TcpStream::from_std(server).unwrap();
+    let server = Tcp::plain(tokio::net::TcpStream::from_std(server).unwrap());
     server.writable().await.unwrap();
     (server, client)
 }
