@@ -4,7 +4,7 @@
 //! Invariants: raw sockets only, no client library, so that nothing between a row and the node repairs the input; a row
 //! knows nothing of the others; every row is followed by a look at the process.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test that called them")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test that called them")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a row names what it wants and reports whatever else came")]
 
 #[path = "bad_input/canary.rs"]
@@ -15,18 +15,13 @@ mod configs;
 mod engine;
 #[path = "bad_input/http.rs"]
 mod http;
-#[path = "bad_input/node.rs"]
-mod node;
 #[path = "bad_input/packets.rs"]
 mod packets;
 #[path = "bad_input/rooms.rs"]
 mod rooms;
-#[path = "bad_input/row.rs"]
-mod row;
+mod support;
 #[path = "bad_input/websocket.rs"]
 mod websocket;
-#[path = "bad_input/wire.rs"]
-mod wire;
 
 use std::{
     any::Any,
@@ -39,6 +34,7 @@ use std::{
 use canary::Canary;
 use node::Node;
 use row::Row;
+use support::{node, row, wire};
 
 /// Rows that run at once: the slow ones wait for deadlines, and a node serves many strangers at a time anyway.
 const WORKERS: usize = 4;

@@ -10,30 +10,18 @@
     reason = "a test may panic, and names only what it expects"
 )]
 
-#[path = "bad_input/node.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod node;
-#[path = "bad_input/row.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod row;
-#[path = "bad_input/wire.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod wire;
+mod support;
 
 use std::{thread::sleep, time::Duration};
 
-use node::Node;
-use wire::{Connection, Frame, WebSocket, exchange, get, polling, post};
+use support::{
+    descriptors,
+    node::Node,
+    wire::{Connection, Frame, WebSocket, exchange, get, polling, post},
+};
 
 /// WebSockets that are closed and not let go.
-const CLOSED: usize = 20;
-
-/// Files and sockets the node has open.
-fn descriptors(node: &Node) -> usize {
-    let answer = exchange(node.admin, b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n").unwrap();
-    let line = answer.body.lines().find(|line| line.starts_with("process_open_fds ")).unwrap();
-    line.rsplit(' ').next().unwrap().parse().unwrap()
-}
+const CLOSED: u32 = 20;
 
 #[test]
 fn a_websocket_that_was_closed_is_let_go_although_its_peer_is_not_done() {
@@ -54,9 +42,9 @@ fn a_websocket_that_was_closed_is_let_go_although_its_peer_is_not_done() {
         assert!(matches!(socket.next(), Frame::Close(_)));
         sockets.push(socket);
     }
-    assert!(descriptors(&node) >= before + CLOSED, "nothing was held: nothing was tested");
+    assert!(descriptors(&node) >= before + f64::from(CLOSED), "nothing was held: nothing was tested");
     let mut seconds = 0;
-    while descriptors(&node) >= before + CLOSED / 2 {
+    while descriptors(&node) >= before + f64::from(CLOSED / 2) {
         assert!(seconds < 15, "closed WebSockets are held");
         // They are not even quiet.
         sockets.iter_mut().for_each(|socket| socket.text("4x"));

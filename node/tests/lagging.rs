@@ -10,35 +10,22 @@
     reason = "a test may panic, and names only what it expects"
 )]
 
-#[path = "bad_input/node.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod node;
-#[path = "bad_input/row.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod row;
-#[path = "bad_input/wire.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod wire;
+mod support;
 
-use node::Node;
 use protocol::{
     engine::Message,
     socketio::{Args, Decoder, DecoderLimits, Packet, Parser},
 };
-use wire::{Frame, WebSocket, frame};
+use support::{
+    metric,
+    node::Node,
+    wire::{Frame, WebSocket, frame},
+};
 
 /// More than the kernel's buffers of a loopback connection hold, less than a connection may be behind.
 const MESSAGES: usize = 400;
 const BYTES: usize = 16 * 1024;
 const LIMITS: DecoderLimits = DecoderLimits { attachments: 0, bytes: 1 << 20, name_bytes: 256, json_depth: 16 };
-
-/// One of the node's numbers, now.
-fn metric(node: &Node, name: &str) -> f64 {
-    let request = b"GET /metrics HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
-    let answer = wire::exchange(node.admin, request).expect("no metrics");
-    let line = answer.body.lines().find(|line| line.split(' ').next() == Some(name));
-    line.and_then(|line| line.rsplit(' ').next()).and_then(|value| value.parse().ok()).expect(name)
-}
 
 /// A client in `/` that speaks through one of the parsers.
 struct Client {

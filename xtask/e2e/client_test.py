@@ -18,6 +18,7 @@ import unittest
 import urllib.error
 import urllib.request
 
+import requests
 import socketio
 
 ANSWER_SECONDS = 8
@@ -45,7 +46,7 @@ def fetch_json(url: str):
 class Cluster:
     """Real processes that find each other by seeds."""
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, environment: dict[str, str] | None = None):
         self.folder = tempfile.TemporaryDirectory()
         root = pathlib.Path(self.folder.name)
         key = root / "cluster.key"
@@ -64,7 +65,8 @@ class Cluster:
                 flags += [word for other in nodes if other[2] != mesh for word in ("--seed", f"127.0.0.1:{other[2]}")]
             command = [os.environ["STARLING_BIN"], "serve", *flags]
             with open(root / f"gw-{n}.log", "wb") as log:
-                self.processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+                settings = {**os.environ, **(environment or {})}
+                self.processes.append(subprocess.Popen(command, stdout=log, stderr=log, env=settings))
         try:
             for admin in admins:
                 wait(lambda: fetch_json(f"{admin}/readyz"), READY_SECONDS, f"{admin} to be ready")
@@ -239,6 +241,32 @@ class OneProcess(ClientCases, unittest.TestCase):
 
 class ThreeProcesses(ClientCases, unittest.TestCase):
     size = 3
+
+
+class ThroughTls(unittest.TestCase):
+    """TLS on the client port, with a certificate that the client checks."""
+
+    def test_both_transports_carry_rooms(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = (str(pathlib.Path(folder) / name) for name in ("cert.pem", "key.pem"))
+            make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+            make += ["-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+            subprocess.run([*make, "-keyout", key, "-out", cert], check=True, capture_output=True)
+            cluster = Cluster(1, {"STARLING_SERVER__TLS__CERT": cert, "STARLING_SERVER__TLS__KEY": key})
+            self.addCleanup(cluster.stop)
+            url = cluster.urls[0].replace("http://127.0.0.1", "https://localhost")
+            for transports in (["websocket"], ["polling"], None):
+                with self.subTest(transports=transports):
+                    session = requests.Session()
+                    # A bundle named in the environment would win over ours.
+                    session.trust_env, session.verify = False, cert
+                    client = socketio.Client(reconnection=False, http_session=session)
+                    client.connect(url, transports=transports, wait_timeout=ANSWER_SECONDS)
+                    self.assertTrue(client.call("room:join", {"room": "r"}, timeout=ANSWER_SECONDS)["ok"])
+                    client.disconnect()
+            strict = socketio.Client(reconnection=False)
+            with self.assertRaises(socketio.exceptions.ConnectionError):
+                strict.connect(url, wait_timeout=ANSWER_SECONDS)
 
 
 if __name__ == "__main__":

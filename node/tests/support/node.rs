@@ -14,7 +14,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::{
+use super::{
     row::{Outcome, unexpected},
     wire,
 };

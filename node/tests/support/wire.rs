@@ -27,9 +27,14 @@ impl Answer {
     }
 }
 
+/// Bytes in both directions: TCP, or TLS over it.
+pub(crate) trait Duplex: Read + Write + Send {}
+
+impl<T: Read + Write + Send> Duplex for T {}
+
 /// A client connection.
 pub(crate) struct Connection {
-    reader: BufReader<TcpStream>,
+    reader: BufReader<Box<dyn Duplex>>,
 }
 
 impl Connection {
@@ -38,11 +43,12 @@ impl Connection {
     }
 
     fn try_open(to: SocketAddr) -> io::Result<Connection> {
-        let stream = TcpStream::connect(to)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        Ok(Connection { reader: BufReader::new(stream) })
+        Ok(Connection::over(socket(to)?))
+    }
+
+    /// A connection over something that is connected.
+    pub(crate) fn over(stream: impl Duplex + 'static) -> Connection {
+        Connection { reader: BufReader::new(Box::new(stream)) }
     }
 
     /// Sends as much as the node takes; it may refuse the rest, which is what the row is about.
@@ -72,6 +78,15 @@ impl Connection {
         let read = heard(self.reader.read_line(&mut line))?;
         (read > 0).then(|| line.trim_end().to_owned())
     }
+}
+
+/// A socket whose reads and writes have a deadline.
+pub(crate) fn socket(to: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(to)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// What a read brought; nothing if the connection is gone. Silence is neither, and fails the row.
@@ -108,7 +123,11 @@ pub(crate) struct WebSocket {
 impl WebSocket {
     /// Asks for a WebSocket at the Engine.IO path; the answer if it is not 101.
     pub(crate) fn open(to: SocketAddr, query: &str) -> Result<WebSocket, Option<Answer>> {
-        let mut connection = Connection::open(to);
+        WebSocket::over(Connection::open(to), query)
+    }
+
+    /// The same on a connection that is there.
+    pub(crate) fn over(mut connection: Connection, query: &str) -> Result<WebSocket, Option<Answer>> {
         connection.send(&upgrade(query, &[]));
         match connection.answer() {
             Some(answer) if answer.status == 101 => Ok(WebSocket { connection }),
@@ -118,7 +137,12 @@ impl WebSocket {
 
     /// A new Engine.IO session by WebSocket; its sid.
     pub(crate) fn session(to: SocketAddr) -> (WebSocket, String) {
-        let mut socket = WebSocket::open(to, "EIO=4&transport=websocket").expect("a WebSocket");
+        WebSocket::session_over(Connection::open(to))
+    }
+
+    /// The same on a connection that is there.
+    pub(crate) fn session_over(connection: Connection) -> (WebSocket, String) {
+        let mut socket = WebSocket::over(connection, "EIO=4&transport=websocket").expect("a WebSocket");
         match socket.next() {
             Frame::Text(open) if open.starts_with('0') => {
                 let sid = sid_of(&open);
@@ -130,7 +154,12 @@ impl WebSocket {
 
     /// A new session with a socket in the namespace `/`.
     pub(crate) fn connected(to: SocketAddr) -> WebSocket {
-        let (mut socket, _) = WebSocket::session(to);
+        WebSocket::connected_over(Connection::open(to))
+    }
+
+    /// The same on a connection that is there.
+    pub(crate) fn connected_over(connection: Connection) -> WebSocket {
+        let (mut socket, _) = WebSocket::session_over(connection);
         socket.text("40");
         match socket.packet() {
             Frame::Text(text) if text.starts_with("40{") => socket,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::node::Node;
+use super::node::Node;
 
 /// What a row says when the node did something else.
 pub(crate) type Outcome = Result<(), String>;
