@@ -1,35 +1,37 @@
-//! What the store needs from a key-value engine: buckets of sorted blocks, one small table, and a sync.
+//! What the store needs from a key-value engine: buckets of numbered blocks, one small table, and a sync.
 //!
-//! Invariants:
+//! Invariants, which one suite checks on every engine (`engine/tests.rs`):
 //! - Writes are visible to reads of the same engine at once and durable after `sync`. What survives a kill is a prefix
 //!   of the writes in their order.
-//! - Any error or panic inside an engine is an [`EngineError`]; after one, only dropping it is allowed.
+//! - Any error or panic inside an engine is an [`EngineError`]; after one that is not damage met by a read, only dropping
+//!   the engine is allowed.
 
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
-use crate::{error::EngineError, key::Key, retention::Bucket};
+use crate::{error::EngineError, key::BlockId, retention::Bucket};
 
-/// An ordered map of blocks per bucket, dropped as a whole.
-pub(crate) trait Engine: Send {
-    /// [`EngineError::Full`] unless there is room for another commit.
+/// Receives blocks, with their numbers, while they are borrowed from the engine.
+pub(crate) type Visit<'a> = dyn FnMut(BlockId, &[u8]) -> Result<ControlFlow<()>, EngineError> + 'a;
+
+/// Blocks in the order of their numbers per bucket, and buckets that are dropped as a whole.
+pub(crate) trait HistoryStore: Send {
+    /// [`EngineError::Full`] unless there is room for another commit; another error if the files are no longer where they
+    /// were opened. Neither harms the engine.
     fn check_room(&self) -> Result<(), EngineError>;
 
     /// The buckets that exist, oldest first.
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError>;
 
-    /// Hands out every block of a bucket in key order.
-    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError>;
+    /// Hands out the blocks of a bucket with numbers from `from` on, rising, until `visit` breaks.
+    fn scan(&self, bucket: Bucket, from: BlockId, visit: &mut Visit<'_>) -> Result<(), EngineError>;
 
-    /// Hands out blocks with `from <= key <= to`, descending if `newest`, until `visit` breaks.
-    fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError>;
+    /// Hands out one block, if it is there.
+    fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError>;
 
-    /// The block with exactly this key.
-    fn block(&self, bucket: Bucket, key: Key) -> Result<Option<Bytes>, EngineError>;
-
-    /// Writes a block, replacing one with the same key, and creating the bucket if need be.
-    fn put_block(&mut self, bucket: Bucket, key: Key, value: Vec<u8>) -> Result<(), EngineError>;
+    /// Writes a block, creating the bucket if need be.
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError>;
 
     /// Forgets a bucket and everything in it.
     fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError>;
@@ -43,17 +45,9 @@ pub(crate) trait Engine: Send {
     /// Makes everything written durable.
     fn sync(&mut self) -> Result<(), EngineError>;
 
-    /// Bytes the files take.
+    /// Bytes the files take; 0 if there are none.
     fn disk_bytes(&self) -> u64;
 }
 
-/// Part of one room in one bucket.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct KeyRange {
-    pub(crate) from: Key,
-    pub(crate) to: Key,
-    pub(crate) newest: bool,
-}
-
-/// Receives the blocks of a range.
-pub(crate) type Visit<'a> = dyn FnMut(Bytes) -> Result<ControlFlow<()>, EngineError> + 'a;
+#[cfg(test)]
+pub(crate) mod tests;

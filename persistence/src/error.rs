@@ -8,9 +8,9 @@ use std::{io, path::PathBuf, sync::Arc};
 /// [`crate::open`] failed: no thread is left running, no file of a healthy store was touched.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The data directory cannot be used (permission, full disk, read-only mount). Nothing was moved aside; try again
-    /// when the cause is gone.
-    #[error("data directory {}: {source}", dir.display())]
+    /// The data directory does not exist and cannot be made: a wrong path or a missing permission, nothing of which will
+    /// heal by itself. (A directory that exists and cannot be used is no error: the store starts degraded and tries again.)
+    #[error("data directory {} cannot be made: {source}", dir.display())]
     Directory {
         /// The data directory.
         dir: PathBuf,
@@ -33,14 +33,6 @@ pub enum OpenError {
         /// The schema of this version.
         supported: u64,
     },
-    /// Even an empty store could not be opened. What was there before is in quarantine.
-    #[error("cannot open a store in {}: {reason}", dir.display())]
-    Engine {
-        /// The data directory.
-        dir: PathBuf,
-        /// What the engine said.
-        reason: String,
-    },
     /// The system refused a thread. Nothing was touched.
     #[error("cannot start the store thread: {0}")]
     Thread(io::Error),
@@ -50,18 +42,12 @@ pub enum OpenError {
 /// passed in is dropped: keep a clone (bodies are reference-counted) to try again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AppendError {
-    /// The disk is slower than the writers. Wait a commit interval and try again, or go on without the disk.
+    /// The disk is slower than the writers, or away. Try again later, or go on without the disk.
     #[error("the store's queue is full")]
     QueueFull,
     /// A record has a room key over [`crate::ROOM_BYTES_MAX`] or could not fit into an empty queue: never retry.
     #[error("a record is larger than the store accepts")]
     TooLarge,
-    /// The disk is not writable at present; a reopen is under way. What was accepted before is kept and will be written.
-    #[error("the store is degraded: {reason}")]
-    Failed {
-        /// Why, for the log and the readiness check.
-        reason: Arc<str>,
-    },
     /// The store was closed.
     #[error("the store is closed")]
     Closed,
@@ -124,6 +110,17 @@ pub(crate) enum EngineError {
     /// Nothing happened within the time limit.
     #[error("no answer within {0:?}")]
     TimedOut(std::time::Duration),
+    /// The files are no longer where they were opened.
+    #[error("the files of the store were moved away or deleted")]
+    Gone,
+    /// Written by an older version, in a layout that this one does not read.
+    #[error("schema {found} is older than {supported}")]
+    Outdated {
+        /// On disk.
+        found: u64,
+        /// Of this version.
+        supported: u64,
+    },
     /// Written by a newer version.
     #[error("schema {found} is newer than {supported}")]
     Schema {

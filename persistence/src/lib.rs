@@ -9,20 +9,26 @@
 //! - The store may lose everything (a damaged disk is moved aside) and says so: losing it is a non-event for the cluster,
 //!   lying about it is not.
 //!
-//! Reading order: [`Store`] (the verbs), `worker` (the thread), `disk` (what a commit and a read do), `supervisor` (open,
-//! quarantine, reopen), `block` and `key` (the bytes), `sled_engine` (the only file that names the engine).
+//! Reading order: [`Store`] (the verbs), `worker` (the thread), `disk` (load, commit, retention), `index` and `reading` (what a
+//! read does), `supervisor` and `directory` (open, quarantine, reopen), `block` and `section` (the bytes), `engine` (what an
+//! engine must do), `sled_engine` (the only file that names the one on disk).
 
 mod block;
-mod chain;
 mod clock;
+mod directory;
 mod disk;
 mod engine;
 mod error;
+mod index;
 mod key;
+mod ledger;
 mod memory;
 mod page;
 mod pending;
+mod quarantine;
+mod reading;
 mod retention;
+mod section;
 mod sled_engine;
 mod stats;
 mod store;
@@ -44,6 +50,10 @@ pub use store::{QUEUED_READS_MAX, Status, Store, open};
 /// The longest room key (`namespace`, a zero byte, `room`) that a record may carry, in bytes.
 pub const ROOM_BYTES_MAX: usize = 4096;
 
+/// Bytes of files for a byte of live history: the engine frees space by copying what still lives in it (measured, with
+/// room to spare: `docs/benchmarks.md`).
+pub const SPACE_FACTOR: u64 = 4;
+
 /// A store on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -52,8 +62,8 @@ pub struct Config {
     /// Age at which history is dropped, in whole buckets: a record lives at least this long and at most an eighth longer,
     /// unless `max_bytes` asks for the space.
     pub retention: Duration,
-    /// Budget of live payload bytes; the oldest buckets are dropped early to keep it. The files take two to four times as
-    /// much.
+    /// What the files may take. A [`SPACE_FACTOR`]th of it may be live; the oldest buckets are dropped early to keep that,
+    /// and the time of an open is bounded with it.
     pub max_bytes: u64,
     /// How long an accepted record may wait for its group commit.
     pub commit_interval: Duration,
@@ -89,7 +99,7 @@ pub enum Kind {
     Memory {
         /// As [`Config::retention`].
         retention: Duration,
-        /// As [`Config::max_bytes`]; here it is the memory that history may take.
+        /// The memory that history may take.
         max_bytes: u64,
         /// As [`Config::queue_bytes`].
         queue_bytes: usize,
@@ -117,17 +127,20 @@ pub struct Record {
 pub struct Opened {
     /// The handle.
     pub store: Store,
-    /// Higher than every generation this directory ever had, and at least `now_ms`; durable before `open` returned.
+    /// Higher than every generation this directory ever had, and at least `now_ms`; durable before `open` returned, unless
+    /// the disk could not be used.
     pub generation: u64,
     /// The last stop was a [`Store::close`] that succeeded: nothing accepted is missing. False on a first start and after
     /// a quarantine, where there is nothing to go on from.
     pub clean: bool,
-    /// Slot to the highest `n` it ever held (records that retention dropped meanwhile count).
-    pub heads: BTreeMap<u16, u64>,
-    /// Slot to the value of its last [`Store::put_meta`] that became durable.
+    /// Slot to the highest `n` it ever held (records that retention dropped meanwhile count). `None` if the disk could not
+    /// be used ([`Store::status`] says why): it may hold any number, and will be read again later.
+    pub heads: Option<BTreeMap<u16, u64>>,
+    /// Slot to the value of its last [`Store::put_meta`] that became durable in the life before this one. It is gone from
+    /// the disk now: what a slot is to find next time has to be written again.
     pub meta: BTreeMap<u16, Bytes>,
-    /// Where the directory was moved because it was damaged or could not be opened in time; this store then started
-    /// empty.
+    /// Where the directory was moved because it was damaged, of an older version, or could not be opened in time; this
+    /// store then started empty.
     pub quarantined: Option<PathBuf>,
 }
 
@@ -148,16 +161,36 @@ pub struct Query {
     pub max_bytes: usize,
     /// True: the newest `limit` records of the range. False: the oldest.
     pub newest: bool,
+    /// Retention by count: only the room's newest so many records exist. `usize::MAX` asks for all that are kept.
+    pub keep: usize,
 }
 
 /// The answer to a [`Query`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Ascending `n`, contiguous at the asked end of the range. Bodies share memory with their block (about 16 KiB): copy
-    /// what is kept for long.
+    /// Ascending `n`, contiguous at the asked end of the range. Bodies share memory with up to 32 neighbours: copy what is
+    /// kept for long.
     pub records: Vec<Record>,
-    /// The range held more than the limits allowed.
+    /// The range holds more than this.
     pub more: bool,
+    /// Sections of the range that are damaged. Their records are in no page; a page never goes on behind one, unless it
+    /// would have been empty.
+    pub damaged: u64,
     /// The highest `n` of this slot that retention (or the loss of the disk at runtime) may have taken; 0 = nothing was.
     pub trimmed_through: u64,
+}
+
+/// Where a scan goes on; the default is the beginning. Good for as long as the store is open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(u64);
+
+/// A part of the answer to [`Store::scan`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScanPage {
+    /// Of each room in the order of writing, which is the order of `n` unless a slot was refilled.
+    pub records: Vec<Record>,
+    /// Where the next part begins; `None` = this was the last.
+    pub next: Option<Cursor>,
+    /// Blocks that are damaged; nothing of them is in `records`.
+    pub damaged: u64,
 }

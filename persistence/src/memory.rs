@@ -7,22 +7,20 @@ use std::{collections::BTreeMap, ops::ControlFlow};
 use bytes::Bytes;
 
 use crate::{
-    engine::{Engine, KeyRange, Visit},
+    engine::{HistoryStore, Visit},
     error::EngineError,
-    key::{KEY_BYTES, Key},
+    key::BlockId,
     retention::Bucket,
 };
-
-type Tree = BTreeMap<[u8; KEY_BYTES], Bytes>;
 
 /// Sorted maps, nothing else.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryEngine {
-    buckets: BTreeMap<Bucket, Tree>,
+    buckets: BTreeMap<Bucket, BTreeMap<BlockId, Vec<u8>>>,
     meta: BTreeMap<Bytes, Bytes>,
 }
 
-impl Engine for MemoryEngine {
+impl HistoryStore for MemoryEngine {
     fn check_room(&self) -> Result<(), EngineError> {
         Ok(())
     }
@@ -31,28 +29,24 @@ impl Engine for MemoryEngine {
         Ok(self.buckets.keys().copied().collect())
     }
 
-    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError> {
-        self.buckets.get(&bucket).into_iter().flat_map(Tree::values).try_for_each(|value| visit(value.clone()))
-    }
-
-    fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let KeyRange { from, to, newest } = range;
-        let Some(tree) = self.buckets.get(&bucket).filter(|_| from <= to) else { return Ok(()) };
-        let mut values = tree.range(from.encode()..=to.encode()).map(|(_, value)| value);
-        while let Some(value) = if newest { values.next_back() } else { values.next() } {
-            if let ControlFlow::Break(()) = visit(value.clone())? {
+    fn scan(&self, bucket: Bucket, from: BlockId, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        for (id, value) in self.buckets.get(&bucket).into_iter().flat_map(|blocks| blocks.range(from..)) {
+            if let ControlFlow::Break(()) = visit(*id, value)? {
                 break;
             }
         }
         Ok(())
     }
 
-    fn block(&self, bucket: Bucket, key: Key) -> Result<Option<Bytes>, EngineError> {
-        Ok(self.buckets.get(&bucket).and_then(|tree| tree.get(&key.encode())).cloned())
+    fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError> {
+        if let Some(value) = self.buckets.get(&bucket).and_then(|blocks| blocks.get(&id)) {
+            visit(value);
+        }
+        Ok(())
     }
 
-    fn put_block(&mut self, bucket: Bucket, key: Key, value: Vec<u8>) -> Result<(), EngineError> {
-        self.buckets.entry(bucket).or_default().insert(key.encode(), value.into());
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
+        self.buckets.entry(bucket).or_default().insert(id, value);
         Ok(())
     }
 

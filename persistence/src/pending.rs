@@ -1,4 +1,4 @@
-//! What was accepted and is not yet durable: blocks by room, and metas (pure).
+//! What was accepted and is not yet durable: sections by room, and metas (pure).
 //!
 //! Invariants:
 //! - Reads see it, so an append is visible before it is durable.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::{Record, block::Block};
+use crate::{Record, section::Section};
 
 /// Bookkeeping charged per record on top of its bytes, so that floods of empty records are bounded too.
 const RECORD_OVERHEAD: usize = 96;
@@ -24,26 +24,38 @@ pub(crate) fn cost_of_meta(value: &Bytes) -> usize {
     RECORD_OVERHEAD + value.len()
 }
 
-/// Blocks under construction and their accounting.
+/// Bytes to reserve for forgetting a room.
+pub(crate) fn cost_of_mark(room: &Bytes) -> usize {
+    RECORD_OVERHEAD + room.len()
+}
+
+/// Sections under construction and their accounting.
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
-    rooms: BTreeMap<(u16, Bytes), Vec<Block>>,
+    rooms: BTreeMap<(u16, Bytes), Vec<Section>>,
     meta: BTreeMap<u16, Bytes>,
     cost: usize,
     records: usize,
 }
 
 impl Pending {
-    /// Adds a record to the open block of its room, or begins the next block.
+    /// Adds a record to the open section of its room, or begins the next one.
     pub(crate) fn push(&mut self, record: Record) {
         self.cost += cost_of(&record);
         self.records += 1;
-        let blocks = self.rooms.entry((record.slot, record.room.clone())).or_default();
-        let refused = match blocks.last_mut() {
-            Some(open) => open.push(record).err(),
-            None => Some(record),
+        let sections = self.rooms.entry((record.slot, record.room.clone())).or_default();
+        let refused = match sections.last_mut() {
+            Some(open) if !open.records().is_empty() => open.push(record).err(),
+            Some(_) | None => Some(record),
         };
-        blocks.extend(refused.map(Block::new));
+        sections.extend(refused.map(Section::new));
+    }
+
+    /// Forgets what is here of a room, and remembers to forget the rest.
+    pub(crate) fn forget(&mut self, slot: u16, room: Bytes) {
+        self.cost += cost_of_mark(&room);
+        let mark = Section::mark(slot, room.clone());
+        self.rooms.insert((slot, room), vec![mark]);
     }
 
     pub(crate) fn put_meta(&mut self, slot: u16, value: Bytes) {
@@ -51,17 +63,13 @@ impl Pending {
         self.meta.insert(slot, value);
     }
 
-    /// The blocks of one room, in order of arrival.
-    pub(crate) fn room(&self, slot: u16, room: &Bytes) -> &[Block] {
+    /// The sections of one room, in order of arrival. A mark comes first or not at all.
+    pub(crate) fn room(&self, slot: u16, room: &Bytes) -> &[Section] {
         self.rooms.get(&(slot, room.clone())).map_or(&[], Vec::as_slice)
     }
 
-    /// The blocks of every room, by room, in order of arrival.
-    pub(crate) fn rooms(&self) -> impl Iterator<Item = &[Block]> {
-        self.rooms.values().map(Vec::as_slice)
-    }
-
-    pub(crate) fn blocks(&self) -> impl Iterator<Item = &Block> {
+    /// All sections: by room, in order of arrival.
+    pub(crate) fn sections(&self) -> impl Iterator<Item = &Section> {
         self.rooms.values().flatten()
     }
 
@@ -73,6 +81,7 @@ impl Pending {
         self.cost
     }
 
+    /// Records accepted, those forgotten again included.
     pub(crate) fn records(&self) -> usize {
         self.records
     }
@@ -95,27 +104,39 @@ mod tests {
         Record { slot, room: Bytes::from_static(b"/\0a"), n, time_ms: 0, body: Bytes::from_static(b"xyz") }
     }
 
+    fn numbers(pending: &Pending, slot: u16) -> Vec<(u64, u64)> {
+        pending.room(slot, &Bytes::from_static(b"/\0a")).iter().map(|s| (s.first_n(), s.last_n())).collect()
+    }
+
     #[test]
-    fn records_of_a_room_share_a_block_until_one_does_not_follow() {
+    fn records_of_a_room_share_a_section_until_one_does_not_follow() {
         let mut pending = Pending::default();
         [1, 2, 5, 3].into_iter().for_each(|n| pending.push(record(1, n)));
         pending.push(record(2, 4));
-        let room = Bytes::from_static(b"/\0a");
-        let numbers = |slot| pending.room(slot, &room).iter().map(|b| (b.first_n(), b.last_n())).collect::<Vec<_>>();
-        assert_eq!(numbers(1), [(1, 5), (3, 3)]);
-        assert_eq!(numbers(2), [(4, 4)]);
+        assert_eq!(numbers(&pending, 1), [(1, 5), (3, 3)]);
+        assert_eq!(numbers(&pending, 2), [(4, 4)]);
         assert_eq!(pending.records(), 5);
+    }
+
+    #[test]
+    fn a_mark_takes_what_came_before_it_and_stands_alone() {
+        let mut pending = Pending::default();
+        pending.push(record(1, 1));
+        pending.forget(1, Bytes::from_static(b"/\0a"));
+        pending.push(record(1, 2));
+        assert_eq!(numbers(&pending, 1), [(0, 0), (2, 2)]);
     }
 
     #[test]
     fn clearing_gives_back_exactly_what_was_charged() {
         let mut pending = Pending::default();
+        let room = Bytes::from_static(b"/\0a");
         pending.push(record(1, 1));
         pending.put_meta(1, Bytes::from_static(b"a"));
         pending.put_meta(1, Bytes::from_static(b"bb"));
-        let charged =
-            cost_of(&record(1, 1)) + cost_of_meta(&Bytes::from_static(b"a")) + cost_of_meta(&Bytes::from_static(b"bb"));
-        assert_eq!(pending.clear(), charged);
+        pending.forget(1, room.clone());
+        let metas = cost_of_meta(&Bytes::from_static(b"a")) + cost_of_meta(&Bytes::from_static(b"bb"));
+        assert_eq!(pending.clear(), cost_of(&record(1, 1)) + metas + cost_of_mark(&room));
         assert!(pending.is_empty());
     }
 }

@@ -6,12 +6,13 @@
 //! - Nobody but `sync` flushes (`flush_every_ms(None)`), and `flush_async` is never called: it deadlocks.
 //! - Sled never sees a full disk if we can help it: after a failed write its handle is dead, and dropping it may wait
 //!   for ever while it holds the lock on its files (seen on a full file system). So a commit begins only with room.
-//! - Values are copied out: a held value pins a whole page in memory.
+//! - Values are borrowed for one call and never held: a held value pins a whole page in memory.
 
 use std::{
     collections::BTreeMap,
     io::{self, ErrorKind},
     ops::ControlFlow,
+    os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -19,9 +20,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    engine::{Engine, KeyRange, Visit},
+    engine::{HistoryStore, Visit},
     error::EngineError,
-    key::Key,
+    key::BlockId,
     retention::Bucket,
 };
 
@@ -29,9 +30,14 @@ const META_TREE: &str = "meta";
 /// Free space below which no commit is begun: a full queue of 8 MiB, four times over.
 const HEADROOM_BYTES: u64 = 32 * 1024 * 1024;
 
+/// The file that holds nearly everything.
+const MAIN_FILE: &str = "db";
+
 /// An open database and its trees.
 pub(crate) struct SledEngine {
     dir: PathBuf,
+    /// Device and number of the main file that was opened.
+    file: (u64, u64),
     db: sled::Db,
     meta: sled::Tree,
     buckets: BTreeMap<Bucket, sled::Tree>,
@@ -50,9 +56,13 @@ impl SledEngine {
                     buckets.insert(bucket, db.open_tree(&name)?);
                 }
             }
-            Ok(SledEngine { dir: dir.to_path_buf(), db, meta, buckets })
+            Ok((db, meta, buckets))
         })?
         .map_err(translate)
+        .and_then(|(db, meta, buckets)| {
+            let file = identity(&dir.join(MAIN_FILE)).map_err(EngineError::Environment)?;
+            Ok(SledEngine { dir: dir.to_path_buf(), file, db, meta, buckets })
+        })
     }
 
     fn tree(&mut self, bucket: Bucket) -> Result<sled::Tree, EngineError> {
@@ -65,8 +75,12 @@ impl SledEngine {
     }
 }
 
-impl Engine for SledEngine {
+impl HistoryStore for SledEngine {
     fn check_room(&self) -> Result<(), EngineError> {
+        // Sled goes on writing into files that nobody will find again.
+        if !identity(&self.dir.join(MAIN_FILE)).is_ok_and(|file| file == self.file) {
+            return Err(EngineError::Gone);
+        }
         let disk = rustix::fs::statvfs(&self.dir).map_err(|error| EngineError::Environment(error.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free < HEADROOM_BYTES { Err(EngineError::Full) } else { Ok(()) }
@@ -76,25 +90,13 @@ impl Engine for SledEngine {
         Ok(self.buckets.keys().copied().collect())
     }
 
-    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError> {
+    fn scan(&self, bucket: Bucket, from: BlockId, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
         guard(|| {
-            for item in tree {
-                let (_, value) = item.map_err(translate)?;
-                visit(Bytes::copy_from_slice(&value))?;
-            }
-            Ok(())
-        })?
-    }
-
-    fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        let KeyRange { from, to, newest } = range;
-        let Some(tree) = self.buckets.get(&bucket).filter(|_| from <= to) else { return Ok(()) };
-        guard(|| {
-            let mut items = tree.range(from.encode()..=to.encode());
-            while let Some(item) = if newest { items.next_back() } else { items.next() } {
-                let (_, value) = item.map_err(translate)?;
-                if let ControlFlow::Break(()) = visit(Bytes::copy_from_slice(&value))? {
+            for item in tree.range(from.encode()..) {
+                let (key, value) = item.map_err(translate)?;
+                let id = BlockId::decode(&key).ok_or_else(|| EngineError::Damaged(format!("key {key:?}")))?;
+                if let ControlFlow::Break(()) = visit(id, &value)? {
                     break;
                 }
             }
@@ -102,15 +104,18 @@ impl Engine for SledEngine {
         })?
     }
 
-    fn block(&self, bucket: Bucket, key: Key) -> Result<Option<Bytes>, EngineError> {
-        let Some(tree) = self.buckets.get(&bucket) else { return Ok(None) };
-        let value = guard(|| tree.get(key.encode()))?.map_err(translate)?;
-        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError> {
+        let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
+        let value = guard(|| tree.get(id.encode()))?.map_err(translate)?;
+        if let Some(value) = value {
+            visit(&value);
+        }
+        Ok(())
     }
 
-    fn put_block(&mut self, bucket: Bucket, key: Key, value: Vec<u8>) -> Result<(), EngineError> {
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
         let tree = self.tree(bucket)?;
-        guard(|| tree.insert(key.encode(), value).map(drop))?.map_err(translate)
+        guard(|| tree.insert(id.encode(), value).map(drop))?.map_err(translate)
     }
 
     fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError> {
@@ -142,6 +147,12 @@ impl Engine for SledEngine {
     fn disk_bytes(&self) -> u64 {
         guard(|| self.db.size_on_disk()).ok().and_then(Result::ok).unwrap_or(0)
     }
+}
+
+/// What a path leads to at present.
+fn identity(file: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::metadata(file)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Runs a call into sled and turns a panic into an error. Unwind safety: after an error the engine is only dropped.

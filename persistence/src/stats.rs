@@ -1,6 +1,6 @@
 //! Counters of the store, written by its thread and read by anyone.
 //!
-//! Invariant: every counter only rises, except the gauges `queue_bytes`, `live_bytes` and `disk_bytes`.
+//! Invariant: every counter only rises, except the gauges, which say so.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -19,7 +19,7 @@ pub struct Stats {
     pub appended_bytes: u64,
     /// Gauge: bytes accepted and not yet durable, with bookkeeping.
     pub queue_bytes: u64,
-    /// Gauge: bytes of blocks that retention keeps.
+    /// Gauge: bytes of blocks that retention keeps, and of the index to them.
     pub live_bytes: u64,
     /// Gauge: bytes the files take, refreshed with retention.
     pub disk_bytes: u64,
@@ -29,8 +29,14 @@ pub struct Stats {
     pub commit_micros: u64,
     /// The longest commit so far, in microseconds.
     pub commit_max_micros: u64,
-    /// Errors of the engine, each followed by a reopen.
+    /// Errors of the engine, each followed by attempts to open it again.
     pub errors: u64,
+    /// Times the store was opened again after an error.
+    pub reopens: u64,
+    /// Sections that a read met and could not believe; what they held is in no answer.
+    pub damaged: u64,
+    /// Gauge: how long the last open with its verification took, in microseconds.
+    pub open_micros: u64,
     /// Reads that were answered, with a page or an error.
     pub reads: u64,
     /// Buckets that retention dropped.
@@ -51,6 +57,9 @@ pub(crate) struct Counters {
     commit_micros: AtomicU64,
     commit_max_micros: AtomicU64,
     pub(crate) errors: AtomicU64,
+    pub(crate) reopens: AtomicU64,
+    pub(crate) damaged: AtomicU64,
+    pub(crate) open_micros: AtomicU64,
     pub(crate) reads: AtomicU64,
     pub(crate) dropped_buckets: AtomicU64,
     pub(crate) quarantines: AtomicU64,
@@ -65,6 +74,10 @@ impl Counters {
         self.commit_max_micros.fetch_max(micros, Relaxed);
     }
 
+    pub(crate) fn open_took(&self, time: Duration) {
+        self.open_micros.store(u64::try_from(time.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     pub(crate) fn snapshot(&self) -> Stats {
         Stats {
             appended_records: self.appended_records.load(Relaxed),
@@ -76,6 +89,9 @@ impl Counters {
             commit_micros: self.commit_micros.load(Relaxed),
             commit_max_micros: self.commit_max_micros.load(Relaxed),
             errors: self.errors.load(Relaxed),
+            reopens: self.reopens.load(Relaxed),
+            damaged: self.damaged.load(Relaxed),
+            open_micros: self.open_micros.load(Relaxed),
             reads: self.reads.load(Relaxed),
             dropped_buckets: self.dropped_buckets.load(Relaxed),
             quarantines: self.quarantines.load(Relaxed),

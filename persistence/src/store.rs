@@ -19,8 +19,9 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    AppendError, CloseError, Kind, OpenError, Opened, Page, Query, ROOM_BYTES_MAX, ReadError, Record, Stats,
-    pending::{cost_of, cost_of_meta},
+    AppendError, CloseError, Cursor, Kind, OpenError, Opened, Page, Query, ROOM_BYTES_MAX, ReadError, Record, ScanPage,
+    Stats, clock,
+    pending::{cost_of, cost_of_mark, cost_of_meta},
     stats::Counters,
     supervisor::{self, Started},
     worker::Worker,
@@ -36,8 +37,10 @@ const QUEUE_BYTES_LIMIT: usize = 1024 * 1024 * 1024;
 
 /// Opens the store of `kind` and starts its thread. `now_ms` is Unix milliseconds; the generation is at least that.
 ///
-/// A damaged store, or one that cannot be opened within [`crate::Config::open_timeout`], is moved to `quarantine-<n>`
-/// (the newest two are kept) and an empty one is started: [`Opened::quarantined`] says so.
+/// A store that is damaged, of an older layout, or not opened within [`crate::Config::open_timeout`], is moved to
+/// `quarantine-<n>` (the newest two are kept, within `max_bytes`) and an empty one is started: [`Opened::quarantined`] says
+/// so. A disk that cannot be used for now (full, read-only, no permission) is no error: [`Store::status`] is degraded,
+/// [`Opened::heads`] is `None`, and the store opens when it can.
 ///
 /// # Errors
 /// See [`OpenError`]; nothing is left running.
@@ -46,20 +49,23 @@ pub fn open(kind: Kind, now_ms: u64) -> Result<Opened, OpenError> {
         Kind::Sled(config) => (config.commit_interval, config.queue_bytes),
         Kind::Memory { queue_bytes, .. } => (Duration::from_millis(1), *queue_bytes),
     };
-    spawn(supervisor::start(kind, now_ms)?, commit_interval, queue_bytes)
+    let start = clock::now();
+    let started = supervisor::start(kind, now_ms)?;
+    let opened = spawn(started, commit_interval, queue_bytes)?;
+    opened.store.shared.counters.open_took(clock::now().saturating_duration_since(start));
+    Ok(opened)
 }
 
 /// Starts the thread of a store.
 pub(crate) fn spawn(started: Started, commit_interval: Duration, queue_bytes: usize) -> Result<Opened, OpenError> {
-    let Started { disk, opener, clean, quarantined } = started;
-    let ledger = disk.ledger().clone();
-    let heads = disk.heads().clone();
+    let Started { state, opener, generation, clean, heads, meta, quarantined } = started;
     let (sender, receiver) = mpsc::channel();
     let shared = Arc::new(Shared::new(queue_bytes.min(QUEUE_BYTES_LIMIT)));
-    let worker = Worker::new(receiver, Arc::clone(&shared), disk, opener, commit_interval);
+    shared.counters.quarantines.store(u64::from(quarantined.is_some()), Ordering::Relaxed);
+    let worker = Worker::new(receiver, Arc::clone(&shared), state, opener, commit_interval);
     thread::Builder::new().name("store".to_owned()).spawn(move || worker.run()).map_err(OpenError::Thread)?;
     let store = Store { shared, sender: Arc::new(RwLock::new(Some(sender))) };
-    Ok(Opened { store, generation: ledger.generation, clean, heads, meta: ledger.meta, quarantined })
+    Ok(Opened { store, generation, clean, heads, meta, quarantined })
 }
 
 /// Whether the store can be relied upon.
@@ -67,7 +73,7 @@ pub(crate) fn spawn(started: Started, commit_interval: Duration, queue_bytes: us
 pub enum Status {
     /// Appends are accepted and become durable.
     Ok,
-    /// The disk is not usable (or the store was closed); appends are refused. The text is the reason, for people.
+    /// The disk is not usable (or the store was closed); what is appended waits. The text is the reason, for people.
     Degraded(Arc<str>),
 }
 
@@ -81,7 +87,7 @@ pub struct Store {
 
 impl Store {
     /// Accepts all of `records` or none. They are visible to reads at once and durable within the commit interval, as
-    /// long as [`Store::status`] stays `Ok`; while it does not, they are kept and written after the reopen.
+    /// long as [`Store::status`] stays `Ok`; while it does not, they wait in the queue and are written after the reopen.
     ///
     /// # Errors
     /// See [`AppendError`]; refused records are dropped, not given back.
@@ -104,14 +110,49 @@ impl Store {
         query: Query,
         reply: impl FnOnce(Result<Page, ReadError>) + Send + 'static,
     ) -> Result<(), ReadError> {
-        let shared = &self.shared;
-        if !reserve(&shared.queued_reads, 1, QUEUED_READS_MAX) {
-            return Err(ReadError::QueueFull);
+        self.ask(Command::Read(query, Box::new(reply)))
+    }
+
+    /// Hands out the records of the slots that `wanted` names, in the order of writing, from `after` on, up to the end of
+    /// the block that brings them to `max_bytes`. What was accepted before is written first if it can be. `reply` as in
+    /// [`Store::read`]; it counts as a read.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn scan(
+        &self,
+        wanted: impl Fn(u16) -> bool + Send + 'static,
+        after: Cursor,
+        max_bytes: usize,
+        reply: impl FnOnce(Result<ScanPage, ReadError>) + Send + 'static,
+    ) -> Result<(), ReadError> {
+        self.ask(Command::Scan(Scan { wanted: Box::new(wanted), after, max_bytes, reply: Box::new(reply) }))
+    }
+
+    /// [`Store::scan`] of one slot.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub fn scan_slot(
+        &self,
+        slot: u16,
+        after: Cursor,
+        max_bytes: usize,
+        reply: impl FnOnce(Result<ScanPage, ReadError>) + Send + 'static,
+    ) -> Result<(), ReadError> {
+        self.scan(move |other| other == slot, after, max_bytes, reply)
+    }
+
+    /// Forgets what was accepted of a room so far: no read shows it from now on, also after a restart once the next commit
+    /// is durable. Its bytes leave the disk with their bucket, when retention says.
+    ///
+    /// # Errors
+    /// See [`AppendError`].
+    pub fn forget(&self, slot: u16, room: Bytes) -> Result<(), AppendError> {
+        if room.len() > ROOM_BYTES_MAX {
+            return Err(AppendError::TooLarge);
         }
-        self.send(Command::Read(query, Box::new(reply))).map_err(|()| {
-            shared.queued_reads.fetch_sub(1, Ordering::Relaxed);
-            ReadError::Closed
-        })
+        self.submit(cost_of_mark(&room), Command::Forget(slot, room))
     }
 
     /// Remembers `value` for `slot`, replacing the one before; durable with the next commit, after the records accepted
@@ -149,11 +190,18 @@ impl Store {
         finished.recv_timeout(CLOSE_TIMEOUT).unwrap_or(Err(CloseError::TimedOut))
     }
 
-    fn submit(&self, cost: usize, command: Command) -> Result<(), AppendError> {
-        if let Status::Degraded(reason) = self.status() {
-            let closed = self.sender.read().unwrap_or_else(PoisonError::into_inner).is_none();
-            return Err(if closed { AppendError::Closed } else { AppendError::Failed { reason } });
+    fn ask(&self, command: Command) -> Result<(), ReadError> {
+        let shared = &self.shared;
+        if !reserve(&shared.queued_reads, 1, QUEUED_READS_MAX) {
+            return Err(ReadError::QueueFull);
         }
+        self.send(command).map_err(|()| {
+            shared.queued_reads.fetch_sub(1, Ordering::Relaxed);
+            ReadError::Closed
+        })
+    }
+
+    fn submit(&self, cost: usize, command: Command) -> Result<(), AppendError> {
         if !reserve(&self.shared.counters.queue_bytes, cost, self.shared.queue_bytes) {
             return Err(AppendError::QueueFull);
         }
@@ -172,13 +220,23 @@ impl Store {
 /// What the thread is told.
 pub(crate) enum Command {
     Append(Vec<Record>),
-    Read(Query, Reply),
+    Read(Query, Reply<Page>),
+    Scan(Scan),
+    Forget(u16, Bytes),
     PutMeta(u16, Bytes),
     Close(SyncSender<Result<(), CloseError>>),
 }
 
-/// Where a page goes.
-pub(crate) type Reply = Box<dyn FnOnce(Result<Page, ReadError>) + Send>;
+/// Where an answer goes.
+pub(crate) type Reply<T> = Box<dyn FnOnce(Result<T, ReadError>) + Send>;
+
+/// A question for [`Store::scan`].
+pub(crate) struct Scan {
+    pub(crate) wanted: Box<dyn Fn(u16) -> bool + Send>,
+    pub(crate) after: Cursor,
+    pub(crate) max_bytes: usize,
+    pub(crate) reply: Reply<ScanPage>,
+}
 
 /// What handles and thread share.
 #[derive(Debug)]

@@ -1,46 +1,56 @@
-//! Opening under guard: the time limit, the quarantine, and when to try again.
+//! The life of a disk: it is opened, fails, and is opened again.
 //!
 //! Invariants:
-//! - An engine is opened on a helper thread that may hang or panic without harm to anyone else.
-//! - Sled answers some damage with an older or an empty state instead of an error (seen: most truncations of its main
-//!   file). The generation is therefore also kept in a file of its own, and a store that is behind it counts as damaged.
-//! - Only damage (or an open that does not end) moves a directory aside. A full disk, a missing permission, a held lock
-//!   or a newer schema never does: those files are good.
-//! - The newest [`QUARANTINES_KEPT`] quarantined directories are kept for whoever wants to look.
+//! - A store that cannot be opened for now starts without its disk, refuses nothing but what needs it, and opens it later.
+//! - A disk that comes back older than what was promised, or empty, takes over the promise: generation, heads, metas.
+//! - The time between attempts grows to five seconds and no further, until a commit succeeded.
 
 use std::{
-    fs::{self, File, TryLockError},
-    io::{ErrorKind, Write},
-    path::{Path, PathBuf},
-    sync::mpsc,
-    thread,
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
+
 use crate::{
-    Config, Kind, OpenError, disk::Disk, error::EngineError, memory::MemoryEngine, retention::Policy,
-    sled_engine::SledEngine,
+    Kind, OpenError,
+    directory::Directory,
+    disk::{Begun, Disk},
+    error::EngineError,
+    ledger::Ledger,
+    memory::MemoryEngine,
+    retention::Policy,
 };
 
-const STORE_DIR: &str = "history";
-const LOCK_FILE: &str = "lock";
-const GENERATION_FILE: &str = "generation";
-const QUARANTINE_PREFIX: &str = "quarantine-";
-const QUARANTINES_KEPT: usize = 2;
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Where the disk is.
+pub(crate) enum State {
+    Open(Disk),
+    /// It failed: the ledger is what must be said if its content turns out to be lost.
+    Away {
+        lost: Ledger,
+        reason: Arc<str>,
+    },
+}
+
 /// A store that was opened for a new generation.
 pub(crate) struct Started {
-    pub(crate) disk: Disk,
+    pub(crate) state: State,
     pub(crate) opener: Box<dyn Opener>,
+    pub(crate) generation: u64,
     pub(crate) clean: bool,
+    pub(crate) heads: Option<BTreeMap<u16, u64>>,
+    pub(crate) meta: BTreeMap<u16, Bytes>,
     pub(crate) quarantined: Option<PathBuf>,
 }
 
 /// Opens the same store again after an error.
 pub(crate) trait Opener: Send {
-    /// Opens it, moving it aside if it is damaged; says where to in that case.
+    /// Opens it, moving it aside if it can never be used; says where to in that case.
     fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError>;
 
     /// The last generation that was noted; 0 if none was.
@@ -55,112 +65,85 @@ pub(crate) fn start(kind: Kind, now_ms: u64) -> Result<Started, OpenError> {
     match kind {
         Kind::Sled(config) => {
             let dir = config.dir.clone();
-            let opener = Directory::lock(config)?;
-            begin(Box::new(opener), now_ms).map_err(|error| explain(dir, error))
+            std::fs::create_dir_all(&dir).map_err(|source| OpenError::Directory { dir: dir.clone(), source })?;
+            begin(Box::new(Directory::new(config)), now_ms).map_err(|refusal| match refusal {
+                Refusal::Busy => OpenError::Locked { dir },
+                Refusal::Schema { found, supported } => OpenError::Schema { dir, found, supported },
+            })
         }
         Kind::Memory { retention, max_bytes, .. } => {
             let opener = Volatile { policy: Policy::new(retention, max_bytes) };
-            begin(Box::new(opener), now_ms).map_err(|error| explain(PathBuf::new(), error))
+            begin(Box::new(opener), now_ms).map_err(|_| OpenError::Locked { dir: PathBuf::new() })
         }
     }
 }
 
-/// Opens whatever `opener` opens and begins a generation.
-pub(crate) fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started, EngineError> {
+/// Why a start is refused rather than tried again: the files are good, and somebody else's.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    Busy,
+    Schema { found: u64, supported: u64 },
+}
+
+/// Opens whatever `opener` opens and begins a generation, with or without the disk.
+pub(crate) fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started, Refusal> {
+    let floor = opener.noted_generation().saturating_add(1).max(now_ms);
+    match begin_disk(opener.as_mut(), floor) {
+        Ok((disk, begun, quarantined)) => {
+            let Begun { generation, clean, meta } = begun;
+            let heads = Some(disk.heads().clone());
+            Ok(Started { state: State::Open(disk), opener, generation, clean, heads, meta, quarantined })
+        }
+        Err(EngineError::Busy) => Err(Refusal::Busy),
+        Err(EngineError::Schema { found, supported }) => Err(Refusal::Schema { found, supported }),
+        Err(
+            error @ (EngineError::Environment(_)
+            | EngineError::Full
+            | EngineError::Gone
+            | EngineError::Damaged(_)
+            | EngineError::Panicked(_)
+            | EngineError::TimedOut(_)
+            | EngineError::Outdated { .. }),
+        ) => {
+            tracing::error!(%error, "the store cannot be opened for now, starting without it");
+            let lost = Ledger { generation: floor, ..Ledger::default() };
+            let state = State::Away { lost, reason: error.to_string().into() };
+            let (clean, heads, meta, quarantined) = (false, None, BTreeMap::new(), None);
+            Ok(Started { state, opener, generation: floor, clean, heads, meta, quarantined })
+        }
+    }
+}
+
+fn begin_disk(opener: &mut dyn Opener, floor: u64) -> Result<(Disk, Begun, Option<PathBuf>), EngineError> {
     let (mut disk, quarantined) = opener.open()?;
-    let clean = disk.begin(opener.noted_generation().saturating_add(1).max(now_ms))?;
-    opener.note_generation(disk.ledger().generation)?;
-    Ok(Started { disk, opener, clean, quarantined })
-}
-
-fn explain(dir: PathBuf, error: EngineError) -> OpenError {
-    match error {
-        EngineError::Environment(source) => OpenError::Directory { dir, source },
-        EngineError::Full => OpenError::Directory { dir, source: ErrorKind::StorageFull.into() },
-        EngineError::Busy => OpenError::Locked { dir },
-        EngineError::Schema { found, supported } => OpenError::Schema { dir, found, supported },
-        error @ (EngineError::Damaged(_) | EngineError::Panicked(_) | EngineError::TimedOut(_)) => {
-            OpenError::Engine { dir, reason: error.to_string() }
+    let begun = disk.begin(floor).and_then(|begun| {
+        opener.note_generation(begun.generation)?;
+        Ok(begun)
+    });
+    match begun {
+        Ok(begun) => Ok((disk, begun, quarantined)),
+        Err(error) => {
+            disk.discard();
+            Err(error)
         }
     }
 }
 
-/// The data directory, held by a lock for as long as this lives.
-struct Directory {
-    config: Config,
-    policy: Policy,
-    _lock: File,
-}
-
-impl Directory {
-    fn lock(config: Config) -> Result<Directory, OpenError> {
-        let failed = |source| OpenError::Directory { dir: config.dir.clone(), source };
-        fs::create_dir_all(&config.dir).map_err(failed)?;
-        let lock = File::create(config.dir.join(LOCK_FILE)).map_err(failed)?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Locked { dir: config.dir }),
-            Err(TryLockError::Error(source)) => return Err(failed(source)),
+/// Opens again for the same generation, and keeps the promises in `lost` where the disk does not; says whether it had to
+/// be moved aside.
+pub(crate) fn open_again(opener: &mut dyn Opener, lost: &Ledger) -> Result<(Disk, bool), EngineError> {
+    let (mut disk, quarantined) = opener.open()?;
+    let adopted = if quarantined.is_some() || !disk.is_of(lost.generation) {
+        disk.adopt(lost).and_then(|()| opener.note_generation(disk.generation()))
+    } else {
+        Ok(())
+    };
+    match adopted {
+        Ok(()) => Ok((disk, quarantined.is_some())),
+        Err(error) => {
+            disk.discard();
+            Err(error)
         }
-        let policy = Policy::new(config.retention, config.max_bytes);
-        Ok(Directory { config, policy, _lock: lock })
-    }
-
-    /// Opens and verifies on a helper thread. After the time limit the thread is left to its fate: it holds nothing but
-    /// files that are moved aside, and drops what it opened when it ends.
-    fn open_limited(&self) -> Result<Disk, EngineError> {
-        let (sender, opened) = mpsc::sync_channel(1);
-        let (path, cache_bytes, policy) = (self.config.dir.join(STORE_DIR), self.config.cache_bytes, self.policy);
-        let helper = thread::Builder::new().name("store-open".to_owned()).spawn(move || {
-            let disk = SledEngine::open(&path, cache_bytes).and_then(|engine| Disk::load(Box::new(engine), policy));
-            // The receiver is gone when the time limit passed; the disk is dropped here then.
-            drop(sender.send(disk));
-        });
-        helper.map_err(EngineError::Environment)?;
-        let limit = self.config.open_timeout;
-        opened.recv_timeout(limit).unwrap_or_else(|error| {
-            Err(match error {
-                mpsc::RecvTimeoutError::Timeout => EngineError::TimedOut(limit),
-                mpsc::RecvTimeoutError::Disconnected => EngineError::Panicked("while opening".to_owned()),
-            })
-        })
-    }
-}
-
-impl Opener for Directory {
-    fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
-        let noted = self.noted_generation();
-        let current = |disk: Disk| {
-            let found = disk.ledger().generation;
-            if found < noted {
-                return Err(EngineError::Damaged(format!("it went back from generation {noted} to {found}")));
-            }
-            Ok(disk)
-        };
-        match self.open_limited().and_then(current) {
-            Ok(disk) => Ok((disk, None)),
-            Err(
-                error @ (EngineError::Environment(_)
-                | EngineError::Full
-                | EngineError::Busy
-                | EngineError::Schema { .. }),
-            ) => Err(error),
-            Err(error @ (EngineError::Damaged(_) | EngineError::Panicked(_) | EngineError::TimedOut(_))) => {
-                let aside = quarantine(&self.config.dir).map_err(EngineError::Environment)?;
-                tracing::error!(%error, quarantine = %aside.display(), "store is damaged: moved aside, starting empty");
-                Ok((self.open_limited()?, Some(aside)))
-            }
-        }
-    }
-
-    fn noted_generation(&self) -> u64 {
-        let text = fs::read_to_string(self.config.dir.join(GENERATION_FILE)).unwrap_or_default();
-        text.trim().parse().unwrap_or(0)
-    }
-
-    fn note_generation(&mut self, generation: u64) -> Result<(), EngineError> {
-        let file = self.config.dir.join(GENERATION_FILE);
-        replace(&file, &format!("{generation}\n")).map_err(EngineError::Environment)
     }
 }
 
@@ -181,31 +164,6 @@ impl Opener for Volatile {
     fn note_generation(&mut self, _: u64) -> Result<(), EngineError> {
         Ok(())
     }
-}
-
-/// Writes `text` so that after a crash the file holds it or what was there before.
-fn replace(file: &Path, text: &str) -> std::io::Result<()> {
-    let next = file.with_extension("next");
-    let mut handle = File::create(&next)?;
-    handle.write_all(text.as_bytes())?;
-    handle.sync_all()?;
-    fs::rename(next, file)
-}
-
-/// Moves the store in `dir` to the next free `quarantine-<n>` and deletes all but the newest ones.
-fn quarantine(dir: &Path) -> std::io::Result<PathBuf> {
-    let mut numbers: Vec<u64> = fs::read_dir(dir)?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_prefix(QUARANTINE_PREFIX)?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let next = numbers.last().map_or(1, |newest| newest.saturating_add(1));
-    let path = |n: u64| dir.join(format!("{QUARANTINE_PREFIX}{n}"));
-    fs::rename(dir.join(STORE_DIR), path(next))?;
-    numbers.push(next);
-    for old in &numbers[..numbers.len().saturating_sub(QUARANTINES_KEPT)] {
-        fs::remove_dir_all(path(*old))?;
-    }
-    Ok(path(next))
 }
 
 /// When to try the next open after failures (pure).
@@ -261,17 +219,5 @@ mod tests {
         backoff.handle_commit();
         backoff.handle_failure(now);
         assert_eq!(backoff.poll_timeout(), Some(now + BACKOFF_MIN));
-    }
-
-    #[test]
-    fn the_newest_two_quarantines_are_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        for _ in 0..4 {
-            fs::create_dir(dir.path().join(STORE_DIR)).unwrap();
-            quarantine(dir.path()).unwrap();
-        }
-        let mut left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["quarantine-3", "quarantine-4"]);
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariants:
 //! - One thread owns the disk. Commands are served in order; a read sees what was pushed before it, durable or not.
-//! - What was accepted stays in `pending` until a sync after its writes succeeded. While the disk is away nothing new is
-//!   accepted (the handle refuses) and what is here waits, bounded by the reservations of the handle.
+//! - What was accepted stays in `pending` until a sync after its writes succeeded. While the disk is away it waits there,
+//!   bounded by the reservations of the handle, and the disk is tried when the back-off says, not when something arrives.
 //! - The clean marker is written only after a commit of everything, as the last write of this process.
 
 use std::{
@@ -16,26 +16,16 @@ use std::{
 };
 
 use crate::{
-    CloseError, Query, ReadError, Status, clock,
-    disk::{Disk, Ledger},
+    CloseError, ReadError, Status, clock,
+    disk::Disk,
     error::EngineError,
     pending::Pending,
-    store::{Command, Reply, Shared},
-    supervisor::{Backoff, Opener},
+    store::{Command, Shared},
+    supervisor::{Backoff, Opener, State, open_again},
 };
 
 /// Pending bytes that do not wait for the interval: one commit stays short.
 const COMMIT_BYTES: usize = 1024 * 1024;
-
-/// Where the disk is.
-enum State {
-    Open(Disk),
-    /// It failed: the ledger is what must be said if its content turns out to be lost.
-    Away {
-        lost: Ledger,
-        reason: Arc<str>,
-    },
-}
 
 /// The thread's state.
 pub(crate) struct Worker {
@@ -54,12 +44,16 @@ impl Worker {
     pub(crate) fn new(
         commands: Receiver<Command>,
         shared: Arc<Shared>,
-        disk: Disk,
+        state: State,
         opener: Box<dyn Opener>,
         commit_interval: Duration,
     ) -> Worker {
-        let (pending, backoff) = (Pending::default(), Backoff::new());
-        let (state, retain_due) = (State::Open(disk), clock::now());
+        let (pending, mut backoff, retain_due) = (Pending::default(), Backoff::new(), clock::now());
+        if let State::Away { reason, .. } = &state {
+            shared.counters.errors.fetch_add(1, Relaxed);
+            shared.set_status(Status::Degraded(Arc::clone(reason)));
+            backoff.handle_failure(retain_due);
+        }
         Worker { commands, shared, state, opener, backoff, pending, commit_interval, commit_due: None, retain_due }
     }
 
@@ -90,10 +84,27 @@ impl Worker {
         match command {
             Command::Append(records) => records.into_iter().for_each(|record| self.pending.push(record)),
             Command::PutMeta(slot, value) => self.pending.put_meta(slot, value),
-            Command::Read(query, reply) => self.read(&query, reply, now),
+            Command::Forget(slot, room) => self.pending.forget(slot, room),
+            Command::Read(query, reply) => {
+                let answer = self.answer(now, |disk, pending| {
+                    let page = disk.read(&query, pending.room(query.slot, &query.room))?;
+                    Ok((page.damaged, page))
+                });
+                reply(answer);
+            }
+            Command::Scan(scan) => {
+                if !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
+                    self.commit(now, clock::wall_ms());
+                }
+                let answer = self.answer(now, |disk, _| {
+                    let page = disk.scan(&scan.wanted, scan.after, scan.max_bytes)?;
+                    Ok((page.damaged, page))
+                });
+                (scan.reply)(answer);
+            }
             Command::Close(_) => {} // taken out by `run`
         }
-        if self.commit_due.is_none() && !self.pending.is_empty() {
+        if self.commit_due.is_none() && !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
             self.commit_due = Some(now + self.commit_interval);
         }
     }
@@ -102,7 +113,8 @@ impl Worker {
         if self.backoff.poll_timeout().is_some_and(|due| due <= now) {
             self.try_again(now, wall_ms);
         }
-        if self.commit_due.is_some_and(|due| due <= now) || self.pending.cost() >= COMMIT_BYTES {
+        let much = self.pending.cost() >= COMMIT_BYTES && self.backoff.poll_timeout().is_none();
+        if much || self.commit_due.is_some_and(|due| due <= now) {
             self.commit(now, wall_ms);
         }
         if self.retain_due <= now {
@@ -124,7 +136,8 @@ impl Worker {
                 let counters = &self.shared.counters;
                 counters.commit_took(clock::now().saturating_duration_since(now));
                 counters.live_bytes.store(disk.live_bytes(), Relaxed);
-                let bodies = self.pending.blocks().flat_map(|block| block.records()).map(|record| record.body.len());
+                let records = self.pending.sections().flat_map(|section| section.records());
+                let bodies = records.map(|record| record.body.len());
                 let bytes = u64::try_from(bodies.sum::<usize>()).unwrap_or(u64::MAX);
                 counters.appended_bytes.fetch_add(bytes, Relaxed);
                 counters.appended_records.fetch_add(u64::try_from(self.pending.records()).unwrap_or(0), Relaxed);
@@ -137,18 +150,30 @@ impl Worker {
         }
     }
 
-    fn read(&mut self, query: &Query, reply: Reply, now: Instant) {
+    /// Answers a question to the disk, which also says how much it met that was damaged.
+    fn answer<T>(
+        &mut self,
+        now: Instant,
+        ask: impl FnOnce(&Disk, &Pending) -> Result<(u64, T), EngineError>,
+    ) -> Result<T, ReadError> {
         self.shared.queued_reads.fetch_sub(1, Relaxed);
         self.shared.counters.reads.fetch_add(1, Relaxed);
-        match &self.state {
-            State::Away { reason, .. } => reply(Err(ReadError::Failed { reason: Arc::clone(reason) })),
-            State::Open(disk) => match disk.read(query, &self.pending) {
-                Ok(page) => reply(Ok(page)),
-                Err(error) => {
-                    self.fail(&error, now);
-                    reply(Err(ReadError::Failed { reason: error.to_string().into() }));
+        let disk = match &self.state {
+            State::Away { reason, .. } => return Err(ReadError::Failed { reason: Arc::clone(reason) }),
+            State::Open(disk) => disk,
+        };
+        match ask(disk, &self.pending) {
+            Ok((damaged, answer)) => {
+                if damaged > 0 {
+                    tracing::error!(damaged, "history on disk is damaged; what it held is left out");
+                    self.shared.counters.damaged.fetch_add(damaged, Relaxed);
                 }
-            },
+                Ok(answer)
+            }
+            Err(error) => {
+                self.fail(&error, now);
+                Err(ReadError::Failed { reason: error.to_string().into() })
+            }
         }
     }
 
@@ -169,11 +194,12 @@ impl Worker {
         }
     }
 
-    /// The disk has no room: refuse appends, serve reads, and try the commit again later.
+    /// The disk has no room: serve reads, and try the commit again later.
     fn pause(&mut self, now: Instant) {
+        self.commit_due = None;
         let reason: Arc<str> = EngineError::Full.to_string().into();
         if self.shared.status() == Status::Ok {
-            tracing::error!(pending = self.pending.records(), "{reason}: appends are refused");
+            tracing::error!(pending = self.pending.records(), "{reason}: nothing becomes durable");
             self.shared.counters.errors.fetch_add(1, Relaxed);
         }
         self.shared.set_status(Status::Degraded(reason));
@@ -201,10 +227,14 @@ impl Worker {
     fn try_again(&mut self, now: Instant, wall_ms: u64) {
         self.backoff.handle_attempt();
         if let State::Away { lost, .. } = &self.state {
+            let start = clock::now();
             match open_again(self.opener.as_mut(), lost) {
                 Ok((disk, quarantined)) => {
                     tracing::info!(quarantined, "store is open again");
-                    self.shared.counters.quarantines.fetch_add(u64::from(quarantined), Relaxed);
+                    let counters = &self.shared.counters;
+                    counters.open_took(clock::now().saturating_duration_since(start));
+                    counters.reopens.fetch_add(1, Relaxed);
+                    counters.quarantines.fetch_add(u64::from(quarantined), Relaxed);
                     self.state = State::Open(disk);
                 }
                 Err(error) => return self.fail(&error, now),
@@ -233,14 +263,6 @@ impl Drop for Worker {
     fn drop(&mut self) {
         self.shared.set_status(Status::Degraded("the store is closed".into()));
     }
-}
-
-fn open_again(opener: &mut dyn Opener, lost: &Ledger) -> Result<(Disk, bool), EngineError> {
-    let (mut disk, quarantined) = opener.open()?;
-    if quarantined.is_some() {
-        disk.adopt(lost.clone())?;
-    }
-    Ok((disk, quarantined.is_some()))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ fn a_killed_writer_keeps_a_prefix_and_loses_less_than_a_quarter_second() {
         let opened = open(Kind::Sled(Config::new(dir.path())), 1).unwrap();
         assert!(!opened.clean && opened.quarantined.is_none() && opened.generation > generation);
         generation = opened.generation;
-        let kept = opened.heads.get(&1).copied().unwrap_or(0);
+        let kept = opened.heads.as_ref().unwrap().get(&1).copied().unwrap_or(0);
         let last = said.last().unwrap();
         assert!(kept >= head + last.durable, "kept {kept}, had {head} and was told that {last:?}");
         assert!(kept <= last.n + 1, "kept {kept} of {last:?}: more than was ever written");
@@ -48,6 +48,7 @@ fn a_killed_writer_keeps_a_prefix_and_loses_less_than_a_quarter_second() {
 fn writes_until_it_is_killed() {
     let Ok(dir) = env::var(DIR) else { return };
     let Opened { store, heads, .. } = open(Kind::Sled(Config::new(dir)), 1).unwrap();
+    let heads = heads.unwrap();
     let begin = Instant::now();
     let mut out = std::io::stdout();
     for n in heads.get(&1).copied().unwrap_or(0) + 1.. {
@@ -104,8 +105,8 @@ fn body(n: u64) -> Bytes {
 
 fn numbers(opened: &Opened) -> Vec<u64> {
     let room = Bytes::from_static(b"/\0a");
-    let query =
-        Query { slot: 1, room, after: 0, upto: u64::MAX, limit: usize::MAX, max_bytes: usize::MAX, newest: false };
+    let (limit, max_bytes, keep) = (usize::MAX, usize::MAX, usize::MAX);
+    let query = Query { slot: 1, room, after: 0, upto: u64::MAX, limit, max_bytes, newest: false, keep };
     let (reply, page) = mpsc::channel();
     opened.store.read(query, move |page| reply.send(page).unwrap()).unwrap();
     let page = page.recv_timeout(Duration::from_secs(10)).unwrap().unwrap();

@@ -1,107 +1,92 @@
-//! The block codec on valid, damaged and random bytes.
+//! The block codec: what is grouped, what is verified.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
+use crate::Record;
 
-fn records() -> impl Strategy<Value = Vec<Record>> {
-    let one = (1..1000_u64, any::<u64>(), prop::collection::vec(any::<u8>(), 0..40));
-    (any::<u16>(), prop::collection::vec(any::<u8>(), 0..20), prop::collection::vec(one, 1..RECORDS_MAX)).prop_map(
-        |(slot, room, items)| {
-            let room = Bytes::from(room);
-            let mut n = 0;
-            let item = |(step, time_ms, body): (u64, u64, Vec<u8>)| {
-                n += step;
-                Record { slot, room: room.clone(), n, time_ms, body: body.into() }
-            };
-            items.into_iter().map(item).collect()
-        },
-    )
+const ID: BlockId = BlockId(9);
+
+fn section(n: u64, len: usize) -> Section {
+    let body = vec![n.to_be_bytes()[7]; len].into();
+    Section::new(Record { slot: 3, room: Bytes::from(format!("/\0room {n}")), n, time_ms: n, body })
 }
 
-fn block(records: Vec<Record>) -> Block {
-    let mut records = records.into_iter();
-    let mut block = Block::new(records.next().unwrap());
-    records.for_each(|record| block.push(record).unwrap());
-    block
+fn whole(sections: &[Section]) -> Encoded {
+    encode(ID, &sections.iter().collect::<Vec<_>>())
+}
+
+fn verdict(value: &[u8]) -> Result<Vec<(u32, u64)>, Damage> {
+    let mut seen = Vec::new();
+    check(ID, value, &mut |place, outline| seen.push((place, outline.first_n)))?;
+    Ok(seen)
+}
+
+#[test]
+fn every_section_is_found_at_its_place_and_proves_its_room() {
+    let sections: Vec<Section> = (1..=20).map(|n| section(n, 30)).collect();
+    let Encoded { value, places } = whole(&sections);
+    let numbered: Vec<(u32, u64)> = places.iter().copied().zip(1..).collect();
+    assert_eq!(verdict(&value).unwrap(), numbered);
+    for (place, expected) in places.iter().zip(&sections) {
+        assert_eq!(super::section(ID, &value, *place).unwrap(), *expected);
+    }
+    check(ID, &value, &mut |place, outline| {
+        assert_eq!(room(&value, place, outline), format!("/\0room {}", outline.first_n).as_bytes());
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_block_ends_before_64_kib_and_holds_at_least_one_section() {
+    let sections: Vec<Section> = [30_000, 30_000, 30_000, 200_000, 1].map(|len| section(1, len)).into();
+    let blocks = in_blocks(sections.iter());
+    assert_eq!(blocks.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
+    assert!(in_blocks([].iter()).is_empty());
+}
+
+#[test]
+fn a_value_under_another_number_or_of_another_version_is_damage() {
+    let Encoded { mut value, places } = whole(&[section(1, 5)]);
+    assert_eq!(check(BlockId(8), &value, &mut |_, _| ()), Err(Damage::Checksum));
+    assert_eq!(super::section(BlockId(8), &value, places[0]), Err(Damage::Checksum));
+    value[0] = 1;
+    assert_eq!(verdict(&value), Err(Damage::Version(1)));
+}
+
+#[test]
+fn a_cut_between_two_sections_and_bytes_behind_the_last_are_damage() {
+    let Encoded { mut value, places } = whole(&[section(1, 5), section(2, 5)]);
+    let cut = usize::try_from(places[1]).unwrap();
+    assert_eq!(verdict(&value[..cut]), Err(Damage::Short));
+    value.push(0);
+    assert_eq!(verdict(&value), Err(Damage::Trailing));
+}
+
+#[test]
+fn a_damaged_section_leaves_its_neighbours_readable() {
+    let Encoded { mut value, places } = whole(&[section(1, 5), section(2, 5), section(3, 5)]);
+    value[usize::try_from(places[1]).unwrap() + 12] ^= 4;
+    assert_eq!(super::section(ID, &value, places[1]), Err(Damage::Checksum));
+    assert_eq!(super::section(ID, &value, places[2]).unwrap(), section(3, 5));
+    assert!(verdict(&value).is_err());
 }
 
 proptest! {
     #[test]
-    fn what_was_encoded_is_decoded(records in records(), link: u64) {
-        let block = block(records);
-        prop_assert_eq!(Block::decode(block.encode(link).into()).unwrap(), (block, link));
+    fn every_single_bit_flip_is_noticed(sections in prop::collection::vec(crate::section::tests::sections(), 1..6), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
+        let mut value = whole(&sections).value;
+        let at = at.index(value.len());
+        value[at] ^= 1 << bit;
+        prop_assert!(verdict(&value).is_err());
     }
 
     #[test]
-    fn every_single_bit_flip_is_noticed(records in records(), at in any::<prop::sample::Index>(), bit in 0..8_u8) {
-        let mut bytes = block(records).encode(7);
-        let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
-        prop_assert!(Block::decode(bytes.into()).is_err());
+    fn garbage_and_places_that_are_none_never_panic(value in prop::collection::vec(any::<u8>(), 0..300), place: u32) {
+        prop_assert!(verdict(&value).is_err());
+        prop_assert!(super::section(ID, &value, place).is_err());
+        let whole = whole(&[section(1, 5)]);
+        prop_assert!(place == whole.places[0] || super::section(ID, &whole.value, place % 100).is_err() || place % 100 == whole.places[0]);
     }
-
-    #[test]
-    fn every_truncation_and_every_extra_byte_is_noticed(records in records(), at in any::<prop::sample::Index>()) {
-        let bytes = Bytes::from(block(records).encode(7));
-        prop_assert!(Block::decode(bytes.slice(..at.index(bytes.len()))).is_err());
-        let longer = Bytes::from([&bytes[..], &[0]].concat());
-        prop_assert!(Block::decode(longer).is_err());
-    }
-
-    #[test]
-    fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(Block::decode(bytes.into()).is_err());
-    }
-
-    /// Behind a valid checksum the lengths themselves are the attack.
-    #[test]
-    fn garbage_with_a_valid_checksum_never_panics(mut tail in prop::collection::vec(any::<u8>(), 0..200), room_len in 0..8_u16) {
-        if tail.len() > 12 {
-            tail[10..12].copy_from_slice(&room_len.to_be_bytes());
-        }
-        let mut bytes = vec![VERSION];
-        bytes.put_u32(crc32fast::hash(&tail));
-        bytes.extend(tail);
-        if let Ok((block, _)) = Block::decode(bytes.into()) {
-            prop_assert!(!block.records().is_empty());
-        }
-    }
-}
-
-#[test]
-fn a_block_takes_rising_numbers_up_to_its_limits() {
-    let record =
-        |n, len| Record { slot: 1, room: Bytes::from_static(b"/\0a"), n, time_ms: 0, body: vec![0; len].into() };
-    let mut small = Block::new(record(1, 1));
-    assert!(small.push(record(1, 1)).is_err(), "the same number again");
-    for n in 2..=32 {
-        small.push(record(n, 1)).unwrap();
-    }
-    assert!(small.push(record(33, 1)).is_err(), "33 records");
-
-    let mut large = Block::new(record(1, BYTES_TARGET - 1));
-    large.push(record(2, BYTES_TARGET)).unwrap();
-    assert!(large.push(record(3, 1)).is_err(), "16 KiB are there");
-}
-
-#[test]
-fn the_bytes_are_frozen() {
-    let record =
-        Record { slot: 0x0102, room: Bytes::from_static(b"/\0a"), n: 5, time_ms: 6, body: Bytes::from_static(b"hi") };
-    let bytes = Block::new(record).encode(7);
-    assert_eq!(bytes[0], 1);
-    assert_eq!(
-        bytes[5..],
-        *b"\0\0\0\0\0\0\0\x07\x01\x02\x00\x03/\0a\x00\x01\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\x02hi"
-    );
-}
-
-#[test]
-fn of_two_records_with_one_number_a_merge_keeps_the_newer() {
-    let record = |n, body: &'static [u8]| Record { slot: 1, room: Bytes::new(), n, time_ms: 0, body: body.into() };
-    let merged =
-        block(vec![record(1, b"old"), record(9, b"only")]).merge(block(vec![record(1, b"new"), record(4, b"x")]));
-    let seen: Vec<_> = merged.records().iter().map(|r| (r.n, &r.body[..])).collect();
-    assert_eq!(seen, [(1, &b"new"[..]), (4, b"x"), (9, b"only")]);
 }

@@ -15,9 +15,9 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    AppendError, Opened, Page, Record, Store,
-    engine::{Engine, KeyRange, Visit},
-    key::Key,
+    AppendError, Cursor, Opened, Page, Query, Record, Store,
+    engine::{HistoryStore, Visit},
+    key::BlockId,
     memory::MemoryEngine,
     pending::cost_of,
     retention::{Bucket, Policy},
@@ -29,27 +29,27 @@ const NEVER: Duration = Duration::from_secs(3600);
 const QUEUE_BYTES: usize = 64 * 1024;
 
 #[test]
-fn a_full_disk_refuses_appends_and_later_writes_what_it_had_accepted() {
+fn a_disk_that_fails_is_opened_again_and_gets_what_was_accepted_meanwhile() {
     let files = Files::default();
     let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
     files.full.store(true, SeqCst);
     store.append(vec![record(1)]).unwrap();
     until(|| store.status() != Status::Ok);
-    assert!(matches!(store.append(vec![record(2)]), Err(AppendError::Failed { .. })));
+    store.append(vec![record(2)]).unwrap();
     assert!(matches!(page(&store), Err(ReadError::Failed { .. })));
     files.full.store(false, SeqCst);
     until(|| store.status() == Status::Ok);
-    assert_eq!(page(&store).unwrap().records, [record(1)]);
+    assert_eq!(page(&store).unwrap().records, [record(1), record(2)]);
     let stats = store.stats();
-    assert!(stats.errors >= 1 && stats.appended_records == 1 && stats.queue_bytes == 0, "{stats:?}");
-    store.append(vec![record(2)]).unwrap();
+    assert!(stats.errors >= 1 && stats.reopens == 1 && stats.appended_records == 2, "{stats:?}");
+    assert_eq!(stats.queue_bytes, 0);
     store.close().unwrap();
     let again = files.open(NEVER, QUEUE_BYTES);
-    assert!(again.clean && again.heads[&1] == 2);
+    assert!(again.clean && head(&again) == 2);
 }
 
 #[test]
-fn a_disk_without_room_serves_reads_and_takes_appends_again_when_there_is_room() {
+fn a_disk_without_room_serves_reads_and_becomes_durable_again_when_there_is_room() {
     let files = Files::default();
     let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
     store.append(vec![record(1)]).unwrap();
@@ -57,13 +57,13 @@ fn a_disk_without_room_serves_reads_and_takes_appends_again_when_there_is_room()
     files.tight.store(true, SeqCst);
     store.append(vec![record(2)]).unwrap();
     until(|| store.status() != Status::Ok);
-    assert!(matches!(store.append(vec![record(3)]), Err(AppendError::Failed { .. })));
-    assert_eq!(page(&store).unwrap().records, [record(1), record(2)]);
+    store.append(vec![record(3)]).unwrap();
+    assert_eq!(page(&store).unwrap().records, [record(1), record(2), record(3)]);
     files.tight.store(false, SeqCst);
     until(|| store.status() == Status::Ok);
-    assert_eq!((store.stats().appended_records, store.stats().errors), (2, 1));
+    assert_eq!((store.stats().appended_records, store.stats().errors), (3, 1));
     files.tight.store(true, SeqCst);
-    store.append(vec![record(3)]).unwrap();
+    store.append(vec![record(4)]).unwrap();
     assert!(matches!(store.close(), Err(CloseError::Unwritten { records: 1, .. })));
 }
 
@@ -87,6 +87,53 @@ fn a_disk_lost_at_runtime_is_said_and_the_ledger_goes_on() {
     let again = files.open(NEVER, QUEUE_BYTES);
     assert!(again.generation > generation);
     assert_eq!(again.meta[&1], Bytes::from_static(b"lineage"));
+}
+
+#[test]
+fn a_store_without_its_disk_starts_and_opens_it_later() {
+    let files = Files::default();
+    let first = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    first.store.append(vec![record(1)]).unwrap();
+    first.store.put_meta(1, Bytes::from_static(b"where slot 1 stands")).unwrap();
+    first.store.close().unwrap();
+    files.full.store(true, SeqCst);
+    let Opened { store, generation, clean, heads, meta, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    assert!(!clean && heads.is_none() && meta.is_empty() && store.status() != Status::Ok);
+    store.append(vec![record(1_000)]).unwrap();
+    assert!(matches!(page(&store), Err(ReadError::Failed { .. })));
+    files.full.store(false, SeqCst);
+    until(|| store.status() == Status::Ok);
+    assert_eq!(page(&store).unwrap().records, [record(1), record(1_000)]);
+    drop(store);
+    until(|| Arc::strong_count(&files.disk) == 1);
+    let third = files.open(NEVER, QUEUE_BYTES);
+    assert!(third.generation > generation && !third.clean);
+    assert!(third.meta.is_empty(), "where slot 1 stood two lives ago is not true any more");
+}
+
+#[test]
+fn a_forgotten_room_is_forgotten_at_once_and_for_good() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    store.append(vec![record(1)]).unwrap();
+    store.forget(1, Bytes::from_static(b"/\0a")).unwrap();
+    assert_eq!(page(&store).unwrap().records, []);
+    store.append(vec![record(2)]).unwrap();
+    assert_eq!(page(&store).unwrap().records, [record(2)]);
+    store.close().unwrap();
+    assert_eq!(page(&files.open(NEVER, QUEUE_BYTES).store).unwrap().records, [record(2)]);
+}
+
+#[test]
+fn a_scan_sees_what_was_accepted_before_it() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(NEVER, QUEUE_BYTES);
+    store.append(vec![record(1), record(2)]).unwrap();
+    let (reply, page) = mpsc::channel();
+    store.scan_slot(1, Cursor::default(), 1 << 20, move |page| reply.send(page).unwrap()).unwrap();
+    let page = page.recv_timeout(PATIENCE).unwrap().unwrap();
+    assert_eq!((page.records, page.next), (vec![record(1), record(2)], None));
+    assert_eq!(store.stats().appended_records, 2);
 }
 
 #[test]
@@ -184,7 +231,7 @@ fn a_dropped_store_writes_what_it_accepted_but_is_not_clean() {
     drop(store);
     until(|| Arc::strong_count(&files.disk) == 1);
     let again = files.open(NEVER, QUEUE_BYTES);
-    assert!(!again.clean && again.heads[&1] == 7);
+    assert!(!again.clean && head(&again) == 7);
 }
 
 /// Files that survive the engine and the faults that can be switched on.
@@ -231,25 +278,22 @@ impl Opener for Files {
     }
 }
 
-impl Engine for Files {
+impl HistoryStore for Files {
     fn check_room(&self) -> Result<(), EngineError> {
         if self.tight.load(SeqCst) { Err(EngineError::Full) } else { Ok(()) }
     }
     fn buckets(&self) -> Result<Vec<Bucket>, EngineError> {
         self.disk.lock().unwrap().buckets()
     }
-    fn scan(&self, bucket: Bucket, visit: &mut dyn FnMut(Bytes) -> Result<(), EngineError>) -> Result<(), EngineError> {
-        self.disk.lock().unwrap().scan(bucket, visit)
+    fn scan(&self, bucket: Bucket, from: BlockId, visit: &mut Visit<'_>) -> Result<(), EngineError> {
+        self.disk.lock().unwrap().scan(bucket, from, visit)
     }
-    fn range(&self, bucket: Bucket, range: KeyRange, visit: &mut Visit<'_>) -> Result<(), EngineError> {
-        self.disk.lock().unwrap().range(bucket, range, visit)
+    fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError> {
+        self.disk.lock().unwrap().block(bucket, id, visit)
     }
-    fn block(&self, bucket: Bucket, key: Key) -> Result<Option<Bytes>, EngineError> {
-        self.disk.lock().unwrap().block(bucket, key)
-    }
-    fn put_block(&mut self, bucket: Bucket, key: Key, value: Vec<u8>) -> Result<(), EngineError> {
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
         self.check()?;
-        self.disk.lock().unwrap().put_block(bucket, key, value)
+        self.disk.lock().unwrap().put_block(bucket, id, value)
     }
     fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError> {
         self.disk.lock().unwrap().drop_bucket(bucket)
@@ -269,6 +313,10 @@ impl Engine for Files {
     }
 }
 
+fn head(opened: &Opened) -> u64 {
+    opened.heads.as_ref().unwrap()[&1]
+}
+
 fn record(n: u64) -> Record {
     Record { slot: 1, room: Bytes::from_static(b"/\0a"), n, time_ms: n, body: Bytes::from_static(b"body") }
 }
@@ -282,6 +330,7 @@ fn query() -> Query {
         limit: 100,
         max_bytes: 1 << 20,
         newest: true,
+        keep: usize::MAX,
     }
 }
 
