@@ -106,7 +106,7 @@ async fn listen_for_signals(mut terminate: Signal, mut interrupt: Signal, stoppi
 
 async fn beat(context: &Context) {
     loop {
-        context.health.set(Fact::StoreOpen, context.store.status() == persistence::Status::Ok);
+        context.note_store();
         context.health.beat(context.admin_thread(), clock::now());
         sleep(BEAT).await;
     }

@@ -13,6 +13,8 @@ use mesh::{
     wire::request::{Figures, Request},
 };
 
+use persistence::Status;
+
 use crate::{
     api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
     context::Context,
@@ -140,7 +142,7 @@ fn member_state(state: mesh::MemberState) -> MemberState {
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
     seen: std::collections::BTreeMap<NodeId, [u64; 4]>,
-    store_errors: u64,
+    store: persistence::Stats,
 }
 
 impl Sampler {
@@ -151,15 +153,26 @@ impl Sampler {
         let mailboxes: usize = context.shards.iter().map(crate::mailbox::Sender::bytes).sum();
         metrics.mailbox_bytes.of(metrics::Queue::Shard).set(bytes(mailboxes as u64));
         metrics.slots_owned.set(bytes(figures(context).slots));
-        let store = context.store.stats();
-        metrics.history_bytes.set(bytes(store.live_bytes));
-        metrics.store_queue_bytes.set(bytes(store.queue_bytes));
-        metrics.mailbox_bytes.of(metrics::Queue::Store).set(bytes(store.queue_bytes));
-        metrics.store_errors.inc_by(store.errors.saturating_sub(self.store_errors));
-        self.store_errors = store.errors;
+        self.sample_store(metrics, context);
         if let Some(mesh) = &context.mesh {
             self.sample_mesh(metrics, mesh);
         }
+    }
+
+    fn sample_store(&mut self, metrics: &metrics::Metrics, context: &Context) {
+        let bytes = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+        let now = context.store.stats();
+        let before = std::mem::replace(&mut self.store, now.clone());
+        metrics.store_open.set(i64::from(context.store.status() == Status::Ok));
+        metrics.store_open_seconds.set(Duration::from_micros(now.open_micros).as_secs_f64());
+        metrics.history_bytes.set(bytes(now.live_bytes));
+        metrics.store_disk_bytes.set(bytes(now.disk_bytes));
+        metrics.store_queue_bytes.set(bytes(now.queue_bytes));
+        metrics.mailbox_bytes.of(metrics::Queue::Store).set(bytes(now.queue_bytes));
+        metrics.store_errors.inc_by(now.errors - before.errors);
+        metrics.store_reopens.inc_by(now.reopens - before.reopens);
+        metrics.store_quarantines.inc_by(now.quarantines - before.quarantines);
+        metrics.store_damaged_sections.inc_by(now.damaged - before.damaged);
     }
 
     fn sample_mesh(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use mesh::{Mesh, NodeId};
-use persistence::Store;
+use persistence::{Status, Store};
 use protocol::{
     engine::session::SessionConfig,
     sid::{Sid, SidKey},
@@ -81,6 +81,14 @@ impl Context {
     pub(crate) fn shard_of_slot(&self, slot: u16) -> u8 {
         let shards = u16::try_from(self.shards.len()).unwrap_or(1).max(1);
         u8::try_from(slot % shards).unwrap_or(0)
+    }
+
+    /// Tells health how the store is.
+    pub(crate) fn note_store(&self) {
+        match self.store.status() {
+            Status::Ok => self.health.set_store(None),
+            Status::Degraded(why) => self.health.set_store(Some(&why)),
+        }
     }
 
     /// Index of the admin thread among those that show that they live; the shards come before it.

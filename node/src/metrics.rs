@@ -113,8 +113,14 @@ metrics! {
     interest_rooms: Gauge = "Rooms this node asked other owners for";
     history_appends: Counter = "Messages appended to history";
     history_reads: Counter = "Reads of history";
-    history_bytes: Gauge = "Bytes of history stored";
+    history_bytes: Gauge = "Bytes of history that is kept, with its index";
+    store_open: Gauge = "1 while the store takes writes";
+    store_open_seconds: SecondsGauge = "How long the last open of the store took, verification included";
+    store_disk_bytes: Gauge = "Bytes the files of the store take";
     store_errors: Counter = "Store operations that failed";
+    store_reopens: Counter = "Times the store was opened again after an error";
+    store_quarantines: Counter = "Stores that were damaged and moved aside";
+    store_damaged_sections: Counter = "Stored sections that a read could not believe and left out";
     store_queue_bytes: Gauge = "Bytes that wait for the store";
     draining: Gauge = "1 while this node gives up its connections";
 }

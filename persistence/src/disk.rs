@@ -193,6 +193,11 @@ impl Disk {
         Ok(count)
     }
 
+    /// More is live than may be: [`Disk::retain`] is due at once.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.live_bytes() > self.policy.max_bytes()
+    }
+
     /// How often to call [`Disk::retain`].
     pub(crate) fn retain_interval(&self) -> Duration {
         self.policy.interval()

@@ -45,6 +45,11 @@ impl Policy {
         Policy { retention_ms: millis(retention), width_ms: millis(width), max_bytes: max_bytes.max(1) }
     }
 
+    /// The budget of live bytes.
+    pub(crate) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     /// How often to ask [`Policy::expired`].
     pub(crate) fn interval(&self) -> Duration {
         Duration::from_millis(self.width_ms / 4)

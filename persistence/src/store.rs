@@ -173,6 +173,11 @@ impl Store {
         self.shared.status()
     }
 
+    /// Bytes accepted and not yet durable, with bookkeeping; costs one atomic load.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.counters.queue_bytes.load(Ordering::Relaxed)
+    }
+
     /// The counters.
     pub fn stats(&self) -> Stats {
         self.shared.counters.snapshot()

@@ -136,6 +136,9 @@ impl Worker {
                 let counters = &self.shared.counters;
                 counters.commit_took(clock::now().saturating_duration_since(now));
                 counters.live_bytes.store(disk.live_bytes(), Relaxed);
+                if disk.is_over_budget() {
+                    self.retain_due = now;
+                }
                 let records = self.pending.sections().flat_map(|section| section.records());
                 let bodies = records.map(|record| record.body.len());
                 let bytes = u64::try_from(bodies.sum::<usize>()).unwrap_or(u64::MAX);

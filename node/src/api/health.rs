@@ -2,12 +2,17 @@
 //!
 //! Invariants (operators.md 1.2):
 //! - Only atomics: reading health waits for nobody.
+//! - A store that cannot be written unsets readiness and says why; it comes back by itself.
 //! - Liveness depends on nothing but heartbeats of our own threads; a restart cannot heal anything else.
 //! - Losing peers later does not unset `Joined`: a cut in the network must not empty the service.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
 use serde::Serialize;
 
 /// A thread that has not ticked for this long is stuck.
@@ -16,8 +21,6 @@ pub const HEARTBEAT_MAX: Duration = Duration::from_secs(15);
 /// What probes ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The store is open and takes writes.
-    StoreOpen,
     /// The client port accepts connections.
     Listening,
     /// The mesh was joined, or is not used, or waiting for it was given up. Never unset.
@@ -29,7 +32,8 @@ pub enum Fact {
 /// Health of this node, shared by everybody.
 #[derive(Debug)]
 pub struct Health {
-    store_open: AtomicBool,
+    /// Why the store takes no writes; `None` = it does.
+    store_trouble: ArcSwapOption<String>,
     listening: AtomicBool,
     joined: AtomicBool,
     draining: AtomicBool,
@@ -54,13 +58,16 @@ pub struct Check {
     pub name: String,
     /// Whether it passed.
     pub ok: bool,
+    /// What is wrong, where more is known than that it did not pass.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
 impl Health {
     /// A node that has done nothing yet; `threads` are those that will tick, and count as ticking from `now` on.
     pub fn new(threads: &[String], now: Instant) -> Health {
         Health {
-            store_open: AtomicBool::new(false),
+            store_trouble: ArcSwapOption::from_pointee("it was not opened yet".to_owned()),
             listening: AtomicBool::new(false),
             joined: AtomicBool::new(false),
             draining: AtomicBool::new(false),
@@ -71,7 +78,6 @@ impl Health {
 
     fn cell(&self, fact: Fact) -> &AtomicBool {
         match fact {
-            Fact::StoreOpen => &self.store_open,
             Fact::Listening => &self.listening,
             Fact::Joined => &self.joined,
             Fact::Draining => &self.draining,
@@ -81,6 +87,11 @@ impl Health {
     /// States a fact.
     pub fn set(&self, fact: Fact, value: bool) {
         self.cell(fact).store(value, Ordering::Release);
+    }
+
+    /// States whether the store is open and takes writes (`None`), or why not.
+    pub fn set_store(&self, trouble: Option<&str>) {
+        self.store_trouble.store(trouble.map(|why| Arc::new(why.to_owned())));
     }
 
     /// Whether a fact holds.
@@ -100,22 +111,27 @@ impl Health {
         let now = self.millis(now);
         let max = HEARTBEAT_MAX.as_millis();
         let fresh = |beat: &AtomicU64| u128::from(now.saturating_sub(beat.load(Ordering::Relaxed))) < max;
-        report(self.beats.iter().map(|(name, beat)| (name.as_str(), fresh(beat))))
+        report(self.beats.iter().map(|(name, beat)| check(name, fresh(beat))))
     }
 
     /// The store was opened and clients can connect.
     pub fn started(&self) -> Report {
-        report([("store_open", self.is(Fact::StoreOpen)), ("listening", self.is(Fact::Listening))])
+        report([self.store_open(), check("listening", self.is(Fact::Listening))])
     }
 
     /// New clients are welcome here.
     pub fn ready(&self) -> Report {
         report([
-            ("store_open", self.is(Fact::StoreOpen)),
-            ("listening", self.is(Fact::Listening)),
-            ("joined", self.is(Fact::Joined)),
-            ("not_draining", !self.is(Fact::Draining)),
+            self.store_open(),
+            check("listening", self.is(Fact::Listening)),
+            check("joined", self.is(Fact::Joined)),
+            check("not_draining", !self.is(Fact::Draining)),
         ])
+    }
+
+    fn store_open(&self) -> Check {
+        let why = self.store_trouble.load().as_ref().map(|why| why.to_string());
+        Check { why: why.clone(), ..check("store_open", why.is_none()) }
     }
 
     fn millis(&self, now: Instant) -> u64 {
@@ -123,7 +139,11 @@ impl Health {
     }
 }
 
-fn report<'a>(checks: impl IntoIterator<Item = (&'a str, bool)>) -> Report {
-    let checks: Vec<Check> = checks.into_iter().map(|(name, ok)| Check { name: name.to_owned(), ok }).collect();
+fn check(name: &str, ok: bool) -> Check {
+    Check { name: name.to_owned(), ok, why: None }
+}
+
+fn report(checks: impl IntoIterator<Item = Check>) -> Report {
+    let checks: Vec<Check> = checks.into_iter().collect();
     Report { ok: checks.iter().all(|check| check.ok), checks }
 }

@@ -66,7 +66,7 @@ async fn get(state: &State, path: &str) -> (StatusCode, Value) {
 async fn a_node_is_started_when_it_can_serve_and_ready_when_it_should() {
     let state = state(true);
     assert_eq!(get(&state, "/startupz").await.0, StatusCode::SERVICE_UNAVAILABLE);
-    state.health.set(Fact::StoreOpen, true);
+    state.health.set_store(None);
     state.health.set(Fact::Listening, true);
     assert_eq!(get(&state, "/startupz").await.0, StatusCode::OK);
     let (status, body) = get(&state, "/readyz").await;
@@ -77,6 +77,12 @@ async fn a_node_is_started_when_it_can_serve_and_ready_when_it_should() {
     ]);
     assert_eq!(body, json!({"ok": false, "checks": checks}));
     state.health.set(Fact::Joined, true);
+    assert_eq!(get(&state, "/readyz").await.0, StatusCode::OK);
+    state.health.set_store(Some("the disk is full"));
+    let (status, body) = get(&state, "/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["checks"][0], json!({"name": "store_open", "ok": false, "why": "the disk is full"}));
+    state.health.set_store(None);
     assert_eq!(get(&state, "/readyz").await.0, StatusCode::OK);
     state.health.set(Fact::Draining, true);
     assert_eq!(get(&state, "/readyz").await.0, StatusCode::SERVICE_UNAVAILABLE);

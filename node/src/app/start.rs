@@ -6,6 +6,7 @@
 mod mesh_thread;
 
 use std::{
+    collections::BTreeMap,
     io::IsTerminal,
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
@@ -14,7 +15,7 @@ use std::{
 
 use anyhow::Context as _;
 use mesh::{
-    ClusterKey, Mesh, NodeId,
+    ClusterKey, Mesh, NodeId, SLOTS,
     slot::{self, Resume, Slots},
 };
 use persistence::{Kind, Opened};
@@ -105,7 +106,7 @@ pub(super) async fn begin(config: Config, handler: Arc<dyn Handler>) -> anyhow::
     };
     let mesh = bound.as_ref().map(|(mesh, _)| mesh.clone());
     let (context, inboxes) = context(config, handler, &opened, mesh, key.as_ref())?;
-    context.health.set(Fact::StoreOpen, true);
+    context.note_store();
     let mesh = bound.map(|(_, thread)| thread.run(context.clone()));
     Ok(Begun { node: Node { context, opened, inboxes, listeners, mesh, end, ended }, admin })
 }
@@ -159,7 +160,7 @@ fn open_store(config: &Config) -> anyhow::Result<Opened> {
     let opened = persistence::open(kind, clock::wall_ms())
         .with_context(|| format!("the store in {} could not be opened", config.store.dir.display()))?;
     if let Some(moved) = &opened.quarantined {
-        tracing::error!(moved_to = %moved.display(), "the store was damaged and was moved away; history starts empty");
+        tracing::error!(moved_to = %moved.display(), "the store could not be used and was moved away; history starts empty");
     }
     Ok(opened)
 }
@@ -280,8 +281,15 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         seed: u64::from_ne_bytes(seed),
         resume,
         started_ms: clock::wall_ms(),
-        heads: opened.heads.iter().filter(|(slot, _)| mine(slot)).map(|(slot, head)| (*slot, *head)).collect(),
+        heads: heads(opened).into_iter().filter(|(slot, _)| mine(slot)).collect(),
     })
+}
+
+/// Where new lineages count on from. A disk that cannot be read yet may hold any number: then from the microseconds of the
+/// clock, which no slot's counter reaches, and which stay below 2^53 until the year 2255.
+fn heads(opened: &Opened) -> BTreeMap<u16, u64> {
+    let unknown = || (0..SLOTS).map(|slot| (slot, clock::wall_ms().saturating_mul(1_000))).collect();
+    opened.heads.clone().unwrap_or_else(unknown)
 }
 
 fn announce(context: &Context) {

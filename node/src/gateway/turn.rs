@@ -101,7 +101,8 @@ impl Gateway {
                 Output::Read { read, room, after, upto, count, newest } => {
                     let limit = usize::try_from(count).unwrap_or(usize::MAX);
                     let (slot, room) = (room.slot(), room.as_bytes().clone());
-                    self.read(read, Query { slot, room, after, upto, limit, max_bytes: READ_BYTES_MAX, newest });
+                    let (max_bytes, keep) = (READ_BYTES_MAX, self.context.config.store.history.size);
+                    self.read(read, Query { slot, room, after, upto, limit, max_bytes, newest, keep });
                 }
                 Output::Fetch { read, from, request } => self.tasks.push(Task::Fetch { read, from, request }),
                 Output::Respond { request, body } => {
@@ -151,8 +152,8 @@ impl Gateway {
         for records in in_chunks(std::mem::take(&mut self.appends)) {
             let lost = records.len();
             if let Err(error) = self.context.store.append(records) {
-                // Publishes are refused long before the queue is full (`storage_takes_more`): this is a disk that failed
-                // between two turns, and what is lost was live but is in no history.
+                // Publishes are refused long before the queue is full (`storage_takes_more`), also while the disk is away:
+                // this is a turn that filled half of it, and what is lost was live but is in no history.
                 tracing::error!(%error, lost, "history was not kept");
                 self.tally.dropped.extend(std::iter::repeat_n(DropReason::Store, lost));
             }
@@ -162,7 +163,7 @@ impl Gateway {
     /// Whether new messages can be kept: the disk works, and its queue has room for all that may be on its way to it.
     fn storage_takes_more(&self) -> bool {
         let store = &self.context.store;
-        store.status() == Status::Ok && store.stats().queue_bytes < STORE_QUEUE_BYTES as u64 / 2
+        store.status() == Status::Ok && store.queued_bytes() < STORE_QUEUE_BYTES / 2
     }
 
     /// Reads history. What was stamped this turn is appended first, so that a read sees it.

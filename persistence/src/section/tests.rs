@@ -73,7 +73,7 @@ proptest! {
         bytes.put_u64(1);
         bytes.put_u32(len);
         let body = &tail[..tail.len().min(usize::try_from(len).unwrap_or(usize::MAX))];
-        let crc = sum(crc, [&bytes[begin..].to_vec(), body]);
+        let crc = sum(crc, [&bytes[begin..], body]);
         bytes.put_u32(crc);
         bytes.put_slice(body);
         if let Ok(section) = Section::decode(7, &bytes) {
