@@ -10,6 +10,7 @@
 
 mod check;
 mod key;
+mod limits;
 mod namespace;
 mod problem;
 mod render;
@@ -30,6 +31,7 @@ use source::Notes;
 pub use check::{CLUSTER_KEY_BYTES_MIN, read_key_file};
 pub use key::{KEYS, Key};
 pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
+pub use limits::Limits;
 pub use problem::{Code, Origin, Problem};
 pub use render::{environment, environment_json, example, show, show_json};
 pub use source::{Facts, File, Flag, Sources};
@@ -156,23 +158,6 @@ pub struct History {
 pub struct Auth {
     /// Everybody may connect. The only way in that this version has.
     pub anonymous: bool,
-}
-
-/// `[limits]`: bounds on what one client, or all of them, can take.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Limits {
-    /// Open connections of this node.
-    pub connections: usize,
-    /// Rooms one socket may be in.
-    pub rooms_per_socket: usize,
-    /// Namespaces one connection may join.
-    pub namespaces: usize,
-    /// Longest room, event or namespace name in bytes.
-    pub name_bytes: usize,
-    /// Bytes that may wait for one connection before it is closed as a slow consumer.
-    pub queue_bytes: Size,
-    /// Largest block of HTTP request headers.
-    pub header_bytes: Size,
 }
 
 /// `[drain]`: how a stop goes.

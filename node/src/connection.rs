@@ -19,7 +19,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
+use crate::{admission::Place, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub(crate) struct Socket {
 
 /// See the module.
 pub(crate) struct Connection {
+    /// Given back with the connection.
+    pub(crate) _place: Place,
     pub(crate) sid: Sid,
     pub(crate) session: Session,
     pub(crate) decoder: Decoder,

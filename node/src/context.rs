@@ -4,10 +4,7 @@
 //! without waiting.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -21,6 +18,7 @@ use protocol::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    addresses::Addresses,
     api::Health,
     assets::Assets,
     config::Config,
@@ -35,13 +33,6 @@ use crate::{
 pub(crate) const STORE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
 /// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
 const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);
-/// Packets in one polling body. The stock client splits its POSTs by bytes only, and a page may emit a hundred joins before
-/// its first one leaves: the bytes are what bounds a body, this only bounds what two-byte packets can cost.
-const PACKETS_PER_PAYLOAD: usize = 4_096;
-/// Attachments of one Socket.IO packet (`reliability.md` 4.4; the reference parser's default too).
-const ATTACHMENTS_MAX: usize = 10;
-/// Nesting of a packet's JSON (`reliability.md` 4.4).
-const JSON_DEPTH_MAX: usize = 64;
 
 /// See the module.
 pub(crate) struct Context {
@@ -65,7 +56,9 @@ pub(crate) struct Context {
     pub(crate) mesh: Option<Mesh>,
     /// Cancelled when the node stops taking connections.
     pub(crate) stop_accepting: CancellationToken,
-    /// Open connections of all shards, the ones being opened included.
+    /// What each client address has.
+    pub(crate) addresses: Addresses,
+    /// Open connections of all shards, the ones being opened included; moved by `admission` only.
     pub(crate) connections: AtomicUsize,
 }
 
@@ -100,24 +93,6 @@ impl Context {
     pub(crate) fn mesh_thread(&self) -> usize {
         self.shards.len() + 1
     }
-
-    /// Takes a place for one more connection; `false` when `limits.connections` is reached or the node stops.
-    pub(crate) fn admit(&self) -> bool {
-        if self.stop_accepting.is_cancelled() {
-            return false;
-        }
-        let before = self.connections.fetch_add(1, Ordering::Relaxed);
-        if before >= self.config.limits.connections {
-            self.leave();
-            return false;
-        }
-        true
-    }
-
-    /// Gives a place back.
-    pub(crate) fn leave(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// The Engine.IO side of a configuration.
@@ -127,7 +102,7 @@ pub(crate) fn session_config(config: &Config) -> SessionConfig {
         ping_timeout: config.socketio.ping_timeout,
         upgrade_timeout: config.socketio.upgrade_timeout,
         max_payload: config.socketio.max_payload.bytes(),
-        packets_per_payload: PACKETS_PER_PAYLOAD,
+        packets_per_payload: config.limits.packets_per_poll,
         websocket_upgrade: config.socketio.transports.websocket,
         polling_close_wait: POLLING_CLOSE_WAIT,
     }
@@ -136,9 +111,9 @@ pub(crate) fn session_config(config: &Config) -> SessionConfig {
 /// The Socket.IO side of a configuration.
 pub(crate) fn decoder_limits(config: &Config) -> DecoderLimits {
     DecoderLimits {
-        attachments: ATTACHMENTS_MAX,
+        attachments: config.limits.attachments,
         bytes: config.socketio.max_payload.bytes(),
         name_bytes: config.limits.name_bytes,
-        json_depth: JSON_DEPTH_MAX,
+        json_depth: config.limits.json_depth,
     }
 }

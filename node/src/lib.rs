@@ -17,6 +17,8 @@ pub mod config;
 pub mod handler;
 pub mod metrics;
 
+mod addresses;
+mod admission;
 mod clock;
 mod cluster;
 mod connection;
@@ -28,6 +30,7 @@ mod mailbox;
 mod message;
 mod outbox;
 mod peers;
+mod rate;
 mod room;
 mod run;
 mod server;

@@ -9,7 +9,7 @@ mod door;
 mod guest;
 mod query;
 
-use std::{convert::Infallible, rc::Rc, time::Duration};
+use std::{convert::Infallible, rc::Rc};
 
 use bytes::Bytes;
 use guest::{Guest, Visit};
@@ -28,6 +28,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
+    admission::{Newcomer, NoPlace},
     clock,
     message::Message,
     metrics::{HandshakeError, RejectReason},
@@ -37,25 +38,23 @@ use crate::{
 
 pub(crate) use door::accept;
 
-/// Header lines of one request (`reliability.md` 4.4).
-const HEADERS_MAX: usize = 64;
-/// Time a client may take for its header block.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// When somebody who is sent away may come again, in seconds.
+const RETRY_AFTER: &str = "5";
 /// Smallest header buffer hyper takes.
 const HEADER_BYTES_MIN: usize = 8 * 1024;
 
 /// Answers the requests of one connection.
-async fn http(shard: Rc<Shard>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, guest: Guest) {
-    let header_bytes = shard.context().config.limits.header_bytes.bytes().max(HEADER_BYTES_MIN);
+async fn serve(shard: Rc<Shard>, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, guest: Guest) {
+    let limits = &shard.context().config.limits;
     let service = service_fn(|request| {
         let shard = shard.clone();
         async move { Ok::<_, Infallible>(answer(&shard, guest, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_headers(HEADERS_MAX)
-        .max_buf_size(header_bytes);
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.headers)
+        .max_buf_size(limits.header_bytes.bytes().max(HEADER_BYTES_MIN));
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await {
         if error.is_parse() || error.is_timeout() {
             shard.context().metrics.rejected.of(RejectReason::Headers).inc();
@@ -92,8 +91,8 @@ async fn engine(shard: &Rc<Shard>, guest: Guest, request: Request<Incoming>) -> 
     let visit = Visit::of(guest, request.headers(), &shard.context().config.server.trusted_proxies);
     match route(shard, &visit, &request, &query).await {
         Ok(Route::Poll { at, sid }) => finish(shard, polling::serve(shard, at, sid, request).await),
-        Ok(Route::OpenPolling) => open_polling(shard).await,
-        Ok(Route::WebSocket(session)) => upgrade(shard, request, session),
+        Ok(Route::OpenPolling) => open_polling(shard, &visit).await,
+        Ok(Route::WebSocket(session)) => upgrade(shard, &visit, request, session),
         // A WebSocket client cannot read a JSON body; it gets the bare text (`protocol.md` 5).
         Err(refusal) if wants_websocket => {
             count(shard, refusal.code);
@@ -169,29 +168,31 @@ async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(u8, Sid)> {
     found.await.ok()?.then_some((at, sid))
 }
 
-async fn open_polling(shard: &Rc<Shard>) -> Response<Body> {
+async fn open_polling(shard: &Rc<Shard>, visit: &Visit) -> Response<Body> {
+    let newcomer = match shard.context().admit(visit.address, clock::now()) {
+        Ok(newcomer) => newcomer,
+        Err(why) => return sent_away(shard, why),
+    };
     let (reply, opened) = oneshot::channel();
-    let Some(random) = place(shard) else { return full(shard) };
-    shard.with(|gateway| gateway.open_polling(random, reply, clock::now()));
+    shard.with(|gateway| gateway.open_polling(newcomer, reply, clock::now()));
     finish(shard, opened.await.unwrap_or_else(|_| Refusal::UNKNOWN_SID.into()))
 }
 
-/// Takes a place for a new connection, and the random part of its name.
-fn place(shard: &Rc<Shard>) -> Option<[u8; 12]> {
-    let mut random = [0; 12];
-    getrandom::fill(&mut random).ok()?;
-    shard.context().admit().then_some(random)
-}
-
-fn full(shard: &Rc<Shard>) -> Response<Body> {
-    shard.context().metrics.rejected.of(RejectReason::Connections).inc();
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "this node has as many connections as it may have\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+fn sent_away(shard: &Rc<Shard>, why: NoPlace) -> Response<Body> {
+    shard.context().metrics.rejected.of(why.reason()).inc();
+    let (status, text) = why.answer();
+    let mut response = plain(StatusCode::from_u16(status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
     response
 }
 
 /// Answers 101 and hands the socket to the shard of its session.
-fn upgrade(shard: &Rc<Shard>, mut request: Request<Incoming>, session: Option<(u8, Sid)>) -> Response<Body> {
+fn upgrade(
+    shard: &Rc<Shard>,
+    visit: &Visit,
+    mut request: Request<Incoming>,
+    session: Option<(u8, Sid)>,
+) -> Response<Body> {
     let accept = match request.headers().get(header::SEC_WEBSOCKET_KEY) {
         Some(key) => derive_accept_key(key.as_bytes()),
         None => return plain(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing"),
@@ -201,21 +202,19 @@ fn upgrade(shard: &Rc<Shard>, mut request: Request<Incoming>, session: Option<(u
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
-    let random = match session {
-        Some(_) => None,
-        None => match place(shard) {
-            Some(random) => Some(random),
-            None => return full(shard),
+    let whose = match session {
+        Some((at, sid)) => Whose::Session(at, sid),
+        None => match shard.context().admit(visit.address, clock::now()) {
+            Ok(newcomer) => Whose::Newcomer(newcomer),
+            Err(why) => return sent_away(shard, why),
         },
     };
     let upgraded = hyper::upgrade::on(&mut request);
     let to = shard.clone();
     shard.spawn(async move {
-        match (upgraded.await, session, random) {
-            (Ok(upgraded), session, random) => hand_over(&to, upgraded, session, random),
-            // The client left between its request and our answer.
-            (Err(_), _, Some(_)) => to.context().leave(),
-            (Err(_), _, None) => {}
+        // Otherwise the client left between its request and our answer.
+        if let Ok(upgraded) = upgraded.await {
+            hand_over(&to, upgraded, whose);
         }
     });
     let mut response = Response::new(Full::default());
@@ -229,25 +228,26 @@ fn upgrade(shard: &Rc<Shard>, mut request: Request<Incoming>, session: Option<(u
     response
 }
 
-fn hand_over(
-    shard: &Rc<Shard>,
-    upgraded: hyper::upgrade::Upgraded,
-    session: Option<(u8, Sid)>,
-    random: Option<[u8; 12]>,
-) {
+/// Whose a WebSocket is.
+enum Whose {
+    /// A session's, and its shard.
+    Session(u8, Sid),
+    Newcomer(Newcomer),
+}
+
+fn hand_over(shard: &Rc<Shard>, upgraded: hyper::upgrade::Upgraded, whose: Whose) {
     let Some((tcp, rest)) = take_apart(upgraded) else { return };
-    match (session, random) {
-        (Some((at, sid)), _) if at == shard.number() => {
+    match whose {
+        Whose::Session(at, sid) if at == shard.number() => {
             shard.with(|gateway| gateway.adopt_websocket(&sid, tcp, rest, clock::now()));
         }
-        (Some((at, sid)), _) => match tcp.detach() {
+        Whose::Session(at, sid) => match tcp.detach() {
             Ok(tcp) => shard.tell(at, Message::WebSocket { sid, tcp, rest }),
             Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),
         },
-        (None, Some(random)) => {
-            shard.with(|gateway| gateway.open_websocket(random, tcp, rest, clock::now()));
+        Whose::Newcomer(newcomer) => {
+            shard.with(|gateway| gateway.open_websocket(newcomer, tcp, rest, clock::now()));
         }
-        (None, None) => {}
     }
 }
 

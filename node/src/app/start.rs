@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 #[cfg(test)]
 use crate::gateway::Gateway;
 use crate::{
+    addresses::Addresses,
     api::{Fact, Health},
     assets::{Assets, Options},
     clock,
@@ -239,6 +240,7 @@ fn context(
         store: opened.store.clone(),
         mesh,
         stop_accepting: CancellationToken::new(),
+        addresses: Addresses::new(&config.limits),
         connections: AtomicUsize::new(0),
         config,
     };

@@ -94,6 +94,12 @@ impl Checker<'_> {
         self.within("socketio.connect_timeout", &socketio.connect_timeout, &MIN, &HOUR);
         self.within("store.history.ttl", &store.history.ttl, &HISTORY_TTL_MIN, &HISTORY_TTL_MAX);
         self.within("drain.window", &self.config.drain.window, &Duration::ZERO, &HOUR);
+        let limits = &self.config.limits;
+        self.within("limits.assembly_timeout", &limits.assembly_timeout, &MIN, &HOUR);
+        self.within("limits.lag_timeout", &limits.lag_timeout, &MIN, &HOUR);
+        self.within("limits.header_timeout", &limits.header_timeout, &MIN, &HOUR);
+        self.within("limits.body_timeout", &limits.body_timeout, &MIN, &HOUR);
+        self.within("limits.tls_timeout", &limits.tls_timeout, &MIN, &HOUR);
     }
 
     fn amounts(&mut self) {
@@ -110,6 +116,11 @@ impl Checker<'_> {
         self.within("limits.namespaces", &limits.namespaces, &1, &1_000);
         self.within("limits.name_bytes", &limits.name_bytes, &1, &1_024);
         self.within("limits.queue_bytes", &limits.queue_bytes, &Size(16 * KIB), &Size(GIB));
+        self.within("limits.attachments", &limits.attachments, &0, &1_000);
+        self.within("limits.json_depth", &limits.json_depth, &1, &128);
+        self.within("limits.packets_per_poll", &limits.packets_per_poll, &1, &100_000);
+        self.within("limits.connect_bytes", &limits.connect_bytes, &Size(KIB), &Size(1536 * KIB));
+        self.within("limits.headers", &limits.headers, &16, &1_000);
         self.within("limits.header_bytes", &limits.header_bytes, &Size(8 * KIB), &Size(256 * KIB));
     }
 

@@ -165,11 +165,27 @@ keys! {
         auth.anonymous: "Everybody may connect and use every room: the only way in that this version has.\nA public address demands that it is written here.";
 
         limits.connections: "Open connections of this node.";
+        limits.per_ip: "Of them, of one client address (IPv6: of one /64), and as many sockets that are no WebSocket (yet). 0: no limit, which is\nthe default without a configuration file. Behind a proxy set server.trusted_proxies, or all clients are one address.";
+        limits.per_ip_rate: "Sockets, and sessions, that one client address may open a second, five seconds' worth at once. 0 as above.";
+        limits.messages_per_second: "Messages a second of one connection, two seconds' worth at once: an event beyond is refused as `rate_limited`, and ten times\nas many close the connection. 0 as above.";
+        limits.bytes_per_second: "Their bytes, likewise. \"0B\" as above.";
+        limits.joins_per_second: "Rooms a second that one connection may join, two seconds' worth at once. 0 as above.";
         limits.rooms_per_socket: "Rooms one socket may be in.";
         limits.namespaces: "Namespaces one connection may join.";
         limits.name_bytes: "Longest room, event or namespace name in bytes.";
+        limits.attachments: "Attachments of one message.";
+        limits.json_depth: "Nested arrays and objects in one message.";
+        limits.packets_per_poll: "Messages in one polling body. Stock clients split bodies by bytes only, so that a low number closes busy ones.";
+        limits.connect_bytes: "What a connection may send before it joined a namespace.";
+        limits.assembly_timeout: "How long the next attachment of a message, or the rest of its bytes, may take.";
         limits.queue_bytes: "Bytes that may wait for one connection before it is closed as a slow consumer.";
+        limits.lag_timeout: "How long a connection may take nothing of what waits for it before it is closed as a slow consumer.";
+        limits.headers: "Lines of one block of HTTP request headers.";
         limits.header_bytes: "Largest block of HTTP request headers.";
+        limits.header_timeout: "How long a block of HTTP request headers may take.";
+        limits.body_timeout: "How long the body of a request may take.";
+        limits.tls_timeout: "How long a TLS handshake may take.";
+        limits.memory_bytes: "Memory of the process from which on it refuses and gives up, in this order: newcomers, idle polling sessions, slow consumers,\nvolatile messages, messages. Default: four fifths of what the control group allows, if it says. \"0B\": no limit.";
 
         drain.window: "Time over which open connections are closed at a stop, evenly. One second without a configuration file.";
 

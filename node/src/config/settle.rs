@@ -12,7 +12,6 @@ use super::{
     Store, StoreKind, TlsFiles, Transports,
 };
 
-const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 fn loopback(port: u16) -> SocketAddr {
@@ -58,14 +57,7 @@ pub(super) fn defaults(facts: &Facts) -> Config {
             history: History { size: 1_000, ttl: Duration::from_secs(600) },
         },
         auth: Auth { anonymous: true },
-        limits: Limits {
-            connections: 20_000,
-            rooms_per_socket: 128,
-            namespaces: 8,
-            name_bytes: 256,
-            queue_bytes: Size(256 * KIB),
-            header_bytes: Size(16 * KIB),
-        },
+        limits: Limits::defaults(),
         drain: Drain { window: Duration::from_secs(60) },
         namespaces: Vec::new(),
         log: Log { format: LogFormat::Text, filter: "info".to_owned() },
@@ -86,6 +78,7 @@ pub(super) fn settle(config: &mut Config, origins: &BTreeMap<String, Origin>, ha
         if unset("drain.window") {
             config.drain.window = Duration::from_secs(1);
         }
+        config.limits.lift(origins);
     }
     if unset("cluster.ordinal") {
         config.cluster.ordinal = ordinal_of(&config.cluster.node).unwrap_or(0);

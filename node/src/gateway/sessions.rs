@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 
 use super::{Gateway, Task, reply};
 use crate::{
+    admission::Newcomer,
     connection::Connection,
     handler::{Departure, Layer},
     key::ConnKey,
@@ -30,29 +31,30 @@ use crate::{
 };
 
 impl Gateway {
-    /// Opens a session for a polling handshake; `reply` gets the open packet. The caller has taken a place (`admit`).
-    pub(crate) fn open_polling(&mut self, random: [u8; 12], to: oneshot::Sender<PollReply>, now: Instant) {
-        let (key, sid) = self.open(Transport::Polling, random, None, now);
+    /// Opens a session for a polling handshake; `reply` gets the open packet.
+    pub(crate) fn open_polling(&mut self, newcomer: Newcomer, to: oneshot::Sender<PollReply>, now: Instant) {
+        let (key, sid) = self.open(Transport::Polling, newcomer, None, now);
         self.handle_get(&sid, to, now);
         self.arm(key);
     }
 
-    /// Opens a session on a fresh WebSocket. The caller has taken a place (`admit`).
-    pub(crate) fn open_websocket(&mut self, random: [u8; 12], tcp: Tcp, rest: Bytes, now: Instant) {
+    /// Opens a session on a fresh WebSocket.
+    pub(crate) fn open_websocket(&mut self, newcomer: Newcomer, tcp: Tcp, rest: Bytes, now: Instant) {
         let wire = Wire::new(tcp);
         let line = wire.line().clone();
-        let (key, _) = self.open(Transport::WebSocket, random, Some(wire), now);
+        let (key, _) = self.open(Transport::WebSocket, newcomer, Some(wire), now);
         self.tasks.push(Task::ReadWebSocket { key, line, rest });
         self.drive(key, now);
     }
 
-    fn open(&mut self, transport: Transport, random: [u8; 12], wire: Option<Wire>, now: Instant) -> (ConnKey, Sid) {
+    fn open(&mut self, transport: Transport, newcomer: Newcomer, wire: Option<Wire>, now: Instant) -> (ConnKey, Sid) {
         let context = &self.context;
         // The sid carries the low 24 bits of the generation; the rest is cut off on purpose.
         let generation = u32::try_from(context.generation & 0xff_ffff).unwrap_or(0);
-        let sid = Sid::mint(context.node.0, generation, self.shard, random, &context.sid_key);
+        let sid = Sid::mint(context.node.0, generation, self.shard, newcomer.random, &context.sid_key);
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {
+            _place: newcomer.place,
             sid,
             session,
             decoder: Decoder::new(context.decoder),
@@ -245,7 +247,6 @@ impl Gateway {
         if reason == CloseReason::SlowConsumer {
             metrics.slow_consumers_closed.inc();
         }
-        self.context.leave();
     }
 
     /// Notes that something waits for the connection at the end of the turn.

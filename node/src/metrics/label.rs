@@ -101,6 +101,8 @@ label! {
     /// Why something was refused.
     RejectReason as "reason" {
         Connections = "connections", "`limits.connections` is reached.";
+        PerIp = "per_ip", "`limits.per_ip` is reached by an address.";
+        PerIpRate = "per_ip_rate", "An address connects faster than `limits.per_ip_rate`.";
         Tls = "tls", "No TLS handshake, or none in time, on a port that speaks TLS.";
         Headers = "headers", "HTTP headers too large or malformed.";
         Payload = "payload", "Larger than `socketio.max_payload`.";

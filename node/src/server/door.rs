@@ -5,6 +5,7 @@
 
 use std::{cell::Cell, io, net::IpAddr, rc::Rc, time::Duration};
 
+use http::StatusCode;
 use socket2::SockRef;
 use tokio::{
     io::AsyncWriteExt,
@@ -13,15 +14,13 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use super::{guest::Guest, http};
-use crate::{metrics::RejectReason, shard::Shard, tls::Tls};
+use super::{RETRY_AFTER, guest::Guest, serve};
+use crate::{clock, metrics::RejectReason, shard::Shard, tls::Tls};
 
 /// Pause after the system refused a connection, so that the loop does not spin while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a client may take nothing of what is written to it, an answer or a WebSocket; then the kernel ends the connection.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time a client may take for its TLS handshake (`reliability.md` 4.4).
-const TLS_TIMEOUT: Duration = Duration::from_secs(5);
 /// TLS handshakes of one shard under way; each holds some 20 KiB.
 const HANDSHAKES_MAX: usize = 1_024;
 /// The first byte of every TLS handshake (RFC 8446, 5.1).
@@ -81,14 +80,25 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
 
 fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, tcp: TcpStream, address: IpAddr) {
     let (at, door) = (shard.clone(), door.clone());
+    let visitor = match shard.context().receive(address, clock::now()) {
+        Ok(visitor) => visitor,
+        Err(why) => {
+            shard.context().metrics.rejected.of(why.reason()).inc();
+            return shard.spawn(async move { refuse(&at, &door, tcp, why.answer()).await });
+        }
+    };
     if shard.context().tls.is_none() {
-        return shard.spawn(async move { http(at, tcp, Guest { address, secure: false }).await });
+        return shard.spawn(async move {
+            serve(at, tcp, Guest { address, secure: false }).await;
+            drop(visitor);
+        });
     }
     shard.spawn(async move {
         let Some(tls) = &at.context().tls else { return };
         if let Some(stream) = shake_hands(&at, &door, tls, tcp).await {
-            http(at.clone(), stream, Guest { address, secure: true }).await;
+            serve(at.clone(), stream, Guest { address, secure: true }).await;
         }
+        drop(visitor);
     });
 }
 
@@ -106,7 +116,7 @@ async fn shake_hands(shard: &Shard, door: &Door, tls: &Tls, tcp: TcpStream) -> O
         reject();
         return None;
     };
-    let shaken = timeout(TLS_TIMEOUT, async {
+    let shaken = timeout(shard.context().config.limits.tls_timeout, async {
         let mut first = [0];
         if tcp.peek(&mut first).await? == 1 && first[0] != TLS_HANDSHAKE {
             return Ok(Err(tcp));
@@ -117,7 +127,7 @@ async fn shake_hands(shard: &Shard, door: &Door, tls: &Tls, tcp: TcpStream) -> O
     match shaken {
         Ok(Ok(Ok(stream))) => return Some(stream),
         Ok(Ok(Err(tcp))) => {
-            refuse(door, tcp, "400 Bad Request", "this port speaks TLS: use https:// or wss://\n").await;
+            tell(door, tcp, (400, "this port speaks TLS: use https:// or wss://\n")).await;
         }
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
@@ -126,12 +136,20 @@ async fn shake_hands(shard: &Shard, door: &Door, tls: &Tls, tcp: TcpStream) -> O
     None
 }
 
+/// Sends somebody away who speaks TLS, if this is a port for it: then there is no way to say why that costs little.
+async fn refuse(shard: &Shard, door: &Door, tcp: TcpStream, answer: (u16, &str)) {
+    if shard.context().tls.is_none() {
+        tell(door, tcp, answer).await;
+    }
+}
+
 /// Answers whatever the client is about to ask, and closes.
-async fn refuse(door: &Door, mut tcp: TcpStream, status: &str, why: &str) {
+async fn tell(door: &Door, mut tcp: TcpStream, (status, why): (u16, &str)) {
     let Some(_counted) = Counted::one_of(REFUSALS_MAX, &door.refusals) else { return };
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
     let answer = format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Retry-After: 5\r\nConnection: close\r\n\r\n{why}",
+         Retry-After: {RETRY_AFTER}\r\nConnection: close\r\n\r\n{why}",
         why.len()
     );
     let told = timeout(REFUSAL_TIMEOUT, async {

@@ -93,23 +93,21 @@ struct World {
     gateway: Gateway,
     handler: Arc<Scripted>,
     now: Instant,
-    opened: u8,
 }
 
 impl World {
     fn new(engine: bool) -> World {
         let handler = Arc::new(Scripted { engine, ..Scripted::default() });
         let gateway = gateway_alone("socketio.connect_timeout = \"1s\"", Shared(handler.clone())).unwrap();
-        World { gateway, handler, now: clock::now(), opened: 0 }
+        World { gateway, handler, now: clock::now() }
     }
 
     /// A new session, before any namespace.
     fn open(&mut self) -> Sid {
         let known: Vec<Sid> = self.gateway.sids.keys().copied().collect();
-        assert!(self.gateway.context.admit());
-        self.opened += 1;
+        let newcomer = self.gateway.context.admit([127, 0, 0, 1].into(), self.now).ok().unwrap();
         let (reply, answer) = oneshot::channel();
-        self.gateway.open_polling([self.opened; 12], reply, self.now);
+        self.gateway.open_polling(newcomer, reply, self.now);
         assert!(self.body(answer).unwrap().starts_with('0'));
         self.gateway.sids.keys().copied().find(|sid| !known.contains(sid)).unwrap()
     }

@@ -36,9 +36,9 @@ impl World {
     fn polling() -> World {
         let mut gateway = gateway_alone("", NoHandler).unwrap();
         let now = clock::now();
-        assert!(gateway.context.admit());
+        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), now).ok().unwrap();
         let (reply, opened) = oneshot::channel();
-        gateway.open_polling([7; 12], reply, now);
+        gateway.open_polling(newcomer, reply, now);
         drop(opened);
         World::of(gateway, now)
     }
@@ -46,9 +46,9 @@ impl World {
     async fn websocket() -> (World, StdStream) {
         let mut gateway = gateway_alone("", NoHandler).unwrap();
         let now = clock::now();
-        assert!(gateway.context.admit());
+        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), now).ok().unwrap();
         let (server, client) = pair().await;
-        gateway.open_websocket([7; 12], server, Bytes::new(), now);
+        gateway.open_websocket(newcomer, server, Bytes::new(), now);
         (World::of(gateway, now), client)
     }
 

@@ -1,0 +1,112 @@
+//! Who is let in: sockets at the door, sessions at the handshake.
+//!
+//! Invariants: a place that was taken is given back by dropping it, wherever that happens; nobody who is refused has taken
+//! anything, or changed more than the rate of his address.
+
+use std::{
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use crate::{
+    addresses::{Client, Excess, Kind},
+    context::Context,
+    metrics::RejectReason,
+};
+
+/// The place of one session.
+pub(crate) struct Place {
+    context: Arc<Context>,
+    client: Option<Client>,
+}
+
+/// Somebody who has a place, and the random part of the name that the session will get.
+pub(crate) struct Newcomer {
+    pub(crate) place: Place,
+    pub(crate) random: [u8; 12],
+}
+
+/// A socket that is no WebSocket, or not yet.
+pub(crate) struct Visitor {
+    context: Arc<Context>,
+    client: Option<Client>,
+}
+
+/// Why there is no place. Nothing was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// `limits.connections` are open.
+    Full,
+    /// The node stops.
+    Stopping,
+    /// The address has or asks for too much.
+    Address(Excess),
+}
+
+impl NoPlace {
+    /// Its label.
+    pub(crate) fn reason(self) -> RejectReason {
+        match self {
+            NoPlace::Full => RejectReason::Connections,
+            NoPlace::Stopping => RejectReason::Draining,
+            NoPlace::Address(Excess::Open) => RejectReason::PerIp,
+            NoPlace::Address(Excess::Rate) => RejectReason::PerIpRate,
+        }
+    }
+
+    /// HTTP status, and a line for whoever is refused.
+    pub(crate) fn answer(self) -> (u16, &'static str) {
+        match self {
+            NoPlace::Full => (503, "this node has as many connections as it may have\n"),
+            NoPlace::Stopping => (503, "this node stops; others go on\n"),
+            NoPlace::Address(Excess::Open) => (429, "your address has as many connections as it may have\n"),
+            NoPlace::Address(Excess::Rate) => (429, "connections from your address come too fast\n"),
+        }
+    }
+}
+
+impl Context {
+    /// Takes a place for one more session of a client.
+    pub(crate) fn admit(self: &Arc<Context>, address: IpAddr, now: Instant) -> Result<Newcomer, NoPlace> {
+        if self.stop_accepting.is_cancelled() {
+            return Err(NoPlace::Stopping);
+        }
+        let before = self.connections.fetch_add(1, Ordering::Relaxed);
+        let mut place = Place { context: self.clone(), client: None };
+        if before >= self.config.limits.connections {
+            return Err(NoPlace::Full);
+        }
+        place.client = self.addresses.enter(address, Kind::Session, now).map_err(NoPlace::Address)?;
+        let mut random = [0; 12];
+        getrandom::fill(&mut random).map_err(|_| NoPlace::Full)?;
+        Ok(Newcomer { place, random })
+    }
+
+    /// Lets a socket in. Of a trusted proxy there may be any number: its clients are told apart by what it says of them.
+    pub(crate) fn receive(self: &Arc<Context>, address: IpAddr, now: Instant) -> Result<Visitor, NoPlace> {
+        let client = if self.config.server.trusted_proxies.contains(address) {
+            None
+        } else {
+            self.addresses.enter(address, Kind::Socket, now).map_err(NoPlace::Address)?
+        };
+        Ok(Visitor { context: self.clone(), client })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.context.connections.fetch_sub(1, Ordering::Relaxed);
+        if let Some(client) = self.client {
+            self.context.addresses.leave(client, Kind::Session);
+        }
+    }
+}
+
+impl Drop for Visitor {
+    fn drop(&mut self) {
+        if let Some(client) = self.client {
+            self.context.addresses.leave(client, Kind::Socket);
+        }
+    }
+}
