@@ -11,6 +11,7 @@ mod fuzz;
 mod image;
 mod install;
 mod kube;
+mod model;
 mod run;
 mod soak;
 mod steps;
@@ -46,6 +47,8 @@ enum Command {
     Bench(bench::Options),
     /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
     ClusterSoak(soak::Options),
+    /// Search everything that can happen to one slot, and find every mistake that is planted in its rules.
+    Model(model::Options),
     /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
     Fuzz(fuzz::Options),
 }
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Image => image::command(),
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
+        Command::Model(options) => model::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
     };
     match outcome {

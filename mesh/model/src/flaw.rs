@@ -25,13 +25,19 @@ pub(crate) enum Flaw {
     ShownBeforeMet,
     /// A new owner begins with the log it happens to have.
     NewOwnerWithoutLog,
+    /// What an owner hands over as shown leaves out what it had inherited as shown.
+    InheritanceForgotten,
+    /// A replica that missed a term counts as whole in the next one.
+    SkippedCountsAsWhole,
+    /// A replica whose log has a hole drops what it holds behind it when the term changes.
+    TailDropped,
     /// At the heal, the losing side goes over without handing in its frames.
     HealForgets,
 }
 
 impl Flaw {
     /// All of them.
-    pub(crate) const ALL: [Flaw; 11] = [
+    pub(crate) const ALL: [Flaw; 14] = [
         Flaw::ReleasedBeforeAck,
         Flaw::OldAckCounts,
         Flaw::VotesTwice,
@@ -42,6 +48,26 @@ impl Flaw {
         Flaw::SealedGoesOn,
         Flaw::ShownBeforeMet,
         Flaw::NewOwnerWithoutLog,
+        Flaw::InheritanceForgotten,
+        Flaw::SkippedCountsAsWhole,
+        Flaw::TailDropped,
         Flaw::HealForgets,
     ];
+
+    /// Whether it listens to what the rules let nobody listen to any more.
+    pub(crate) fn heeds_the_past(self) -> bool {
+        match self {
+            Flaw::OldAckCounts | Flaw::VotesTwice | Flaw::RestartedVotes | Flaw::FencedIsAcked => true,
+            Flaw::ReleasedBeforeAck
+            | Flaw::TakeoverAlone
+            | Flaw::SyncingTakesOver
+            | Flaw::SealedGoesOn
+            | Flaw::ShownBeforeMet
+            | Flaw::NewOwnerWithoutLog
+            | Flaw::InheritanceForgotten
+            | Flaw::SkippedCountsAsWhole
+            | Flaw::TailDropped
+            | Flaw::HealForgets => false,
+        }
+    }
 }

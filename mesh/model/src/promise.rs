@@ -4,7 +4,7 @@
 
 use crate::{
     rules::Action,
-    state::{NONE, OWNER, REPLICA, State, Term, WITNESS},
+    state::{Frame, NODES, NONE, OWNER, REPLICA, State, Term, WITNESS},
 };
 
 /// A promise that a state breaks.
@@ -48,7 +48,7 @@ pub(crate) fn broken(state: &State) -> Option<Broken> {
 fn is_lost(state: &State, index: u8) -> bool {
     let term = state.term(index);
     let shown = term.log.frames().iter().take(usize::from(term.released)).filter(|frame| frame.stamped == index);
-    let held = |message: u8| (0..state.nodes.len()).any(|node| state.held(node as u8).any(|f| f.message == message));
+    let held = |message: u8| (0..NODES).any(|node| state.held(node).any(|frame| frame.message == message));
     term.triple[REPLICA].is_some() && shown.into_iter().any(|frame| !held(frame.message))
 }
 
@@ -105,8 +105,9 @@ impl Goal {
                 old.is_some_and(|old| old.sealed && !old.active && is_dead(state, old, OWNER)) && shows(term)
             }),
             Goal::ReplicaChange => any(&|term, old| {
-                old.is_some_and(|old| term.triple[OWNER] == old.triple[OWNER] && term.triple[REPLICA] == old.triple[WITNESS])
-                    && term.triple[REPLICA].is_some_and(|replica| is_whole(state, replica.node))
+                old.is_some_and(|old| {
+                    term.triple[OWNER] == old.triple[OWNER] && term.triple[REPLICA] == old.triple[WITNESS]
+                }) && term.triple[REPLICA].is_some_and(|replica| is_whole(state, replica.node))
             }),
             Goal::WitnessChange => any(&|term, old| {
                 old.is_some_and(|old| term.triple[..WITNESS] == old.triple[..WITNESS] && old.triple[REPLICA].is_some())
@@ -117,9 +118,7 @@ impl Goal {
             Goal::NewLineage => any(&|term, _| term.lineage > 0 && shows(term)),
             Goal::Heal => match action {
                 Action::Enter { node, term } => {
-                    let foreign = |frame: crate::state::Frame| {
-                        state.term(frame.stamped).lineage != state.term(term).lineage
-                    };
+                    let foreign = |frame: Frame| state.term(frame.stamped).lineage != state.term(term).lineage;
                     state.held(node).any(foreign)
                 }
                 Action::Stamp { .. }

@@ -2,10 +2,14 @@
 //!
 //! Invariant: a wish names different nodes, each in the life it has now.
 
-use crate::state::{NONE, OWNER, REPLICA, State, Triple, WITNESS};
+use crate::{
+    rules::{Bounds, Changes},
+    state::{NONE, OWNER, REPLICA, State, Triple, WITNESS},
+};
 
 /// What `node`, a member of `term`, may propose instead of its triple.
-pub(crate) fn wanted(state: &State, term: u8, node: u8, nodes: u8) -> Vec<Triple> {
+pub(crate) fn wanted(state: &State, term: u8, node: u8, bounds: &Bounds) -> Vec<Triple> {
+    let nodes = bounds.nodes;
     let triple = state.term(term).triple;
     let at = |seat: usize| triple[seat].map_or(NONE, |member| member.node);
     let (owner, replica, witness) = (at(OWNER), at(REPLICA), at(WITNESS));
@@ -30,6 +34,9 @@ pub(crate) fn wanted(state: &State, term: u8, node: u8, nodes: u8) -> Vec<Triple
         ]
     };
     wanted.retain(|nodes| nodes[OWNER] != NONE && nodes[REPLICA] != NONE);
+    if bounds.changes == Changes::Failover {
+        wanted.retain(|nodes| nodes[OWNER] == node);
+    }
     let seated = |nodes: [u8; 3]| nodes.map(|node| (node != NONE).then(|| state.member(node)));
     wanted.into_iter().map(seated).collect()
 }

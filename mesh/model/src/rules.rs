@@ -6,7 +6,8 @@
 
 use crate::{
     flaw::Flaw,
-    state::{Frame, Held, MESSAGES, NODES, NONE, Node, OWNER, REPLICA, State, TERMS, Term, Triple, WITNESS},
+    ring,
+    state::{Frame, Held, Log, MESSAGES, NODES, NONE, Node, OWNER, REPLICA, State, TERMS, Term, Triple, WITNESS},
 };
 
 /// What is searched: how many nodes, and how often each thing may happen.
@@ -20,6 +21,16 @@ pub(crate) struct Bounds {
     pub(crate) crashes: u8,
     /// Times that somebody goes on without two votes.
     pub(crate) forks: u8,
+    pub(crate) changes: Changes,
+}
+
+/// Which changes of the triple are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Changes {
+    /// Those that a failure calls for: takeover, another replica, another witness.
+    Failover,
+    /// Handing over as well.
+    All,
 }
 
 /// The rules, or the rules with one mistake in them.
@@ -65,7 +76,7 @@ impl Rules {
 
     /// Term 0 has the first three nodes in its seats and has begun; nothing is published.
     pub(crate) fn initial(&self) -> State {
-        let mut state = State::new([Node::EMPTY; NODES]);
+        let mut state = State::new([Node::EMPTY; NODES as usize]);
         let mut triple: Triple = [None; 3];
         for (seat, node) in triple.iter_mut().zip(0..self.bounds.nodes) {
             *seat = Some(state.member(node));
@@ -92,7 +103,10 @@ impl Rules {
             self.begin(state, node, steps);
             self.fail(state, node, steps);
         }
-        steps.iter_mut().for_each(|(_, next)| next.settle());
+        // With some mistakes nothing that was ever said is past.
+        if !self.flaw.is_some_and(Flaw::heeds_the_past) {
+            steps.iter_mut().for_each(|(_, next)| next.settle());
+        }
     }
 
     /// The seat of a node in a term; a restarted node has none (unless that is the mistake).
@@ -100,9 +114,11 @@ impl Rules {
         if term == NONE {
             return None;
         }
-        let lenient = self.has(Flaw::RestartedVotes);
-        let of_node = |seat: &Option<_>| seat.is_some_and(|member: crate::state::Member| member.node == node);
-        if lenient { state.term(term).triple.iter().position(of_node) } else { state.seat(term, node) }
+        if self.has(Flaw::RestartedVotes) {
+            let seats = state.term(term).triple;
+            return seats.iter().position(|seat| seat.is_some_and(|member| member.node == node));
+        }
+        state.seat(term, node)
     }
 
     /// An owner stamps what is published to it, and shows what its replica holds.
@@ -164,12 +180,13 @@ impl Rules {
         let (log, base) = (state.term(at).log, state.term(at).base);
         let common = state.contiguous(node).common(&log);
         let whole = common >= base;
-        let behind = if held.hole == NONE { 0 } else { state.term(held.of).log.truncated(held.len).agrees(&log, held.end) };
+        let behind =
+            if held.hole == NONE { 0 } else { state.term(held.of).log.truncated(held.len).agrees(&log, held.end) };
         let me = state.node_mut(node);
         me.complete = whole;
         me.held = if whole {
             Held::whole(at, common)
-        } else if common == held.hole && behind >= base {
+        } else if common == held.hole && behind >= base && !self.has(Flaw::TailDropped) {
             Held { of: at, len: behind, ..held }
         } else {
             Held { of: at, len: base, hole: common, end: base }
@@ -218,7 +235,7 @@ impl Rules {
         if !may {
             return;
         }
-        let (old, wanted) = (*state.term(at), crate::ring::wanted(state, at, node, self.bounds.nodes));
+        let (old, wanted) = (*state.term(at), ring::wanted(state, at, node, &self.bounds));
         for triple in wanted {
             for number in numbers(state, &old) {
                 let mut next = *state;
@@ -226,6 +243,9 @@ impl Rules {
                 if seat == OWNER && triple[OWNER] != old.triple[OWNER] {
                     // The owner hands over: it stops for good, and this message carries its log.
                     (term.sealed, term.log, term.base) = (true, old.log, old.shown());
+                    if self.has(Flaw::InheritanceForgotten) {
+                        term.base = old.released;
+                    }
                 }
                 if seat == REPLICA && self.has(Flaw::TakeoverAlone) {
                     term.votes |= 1 << WITNESS;
@@ -245,10 +265,8 @@ impl Rules {
         let Node { at, voted, .. } = *state.node(node);
         for index in 0..state.count() {
             let term = state.term(index);
-            let twice = self.has(Flaw::VotesTwice)
-                && at != NONE
-                && term.parent != NONE
-                && state.term(at).parent == term.parent;
+            let twice =
+                self.has(Flaw::VotesTwice) && at != NONE && term.parent != NONE && state.term(at).parent == term.parent;
             if term.parent == NONE || state.decided(index) || !((term.parent == at && voted == NONE) || twice) {
                 continue;
             }
@@ -270,8 +288,8 @@ impl Rules {
             let newer = at == NONE || term.number > state.term(at).number;
             let same = at != NONE && term.lineage == state.term(at).lineage;
             let shown = term.log.truncated(term.released);
-            let nothing_lost = term.active
-                && (self.has(Flaw::HealForgets) || state.held(node).all(|frame| shown.has(frame.message)));
+            let nothing_lost =
+                term.active && (self.has(Flaw::HealForgets) || state.held(node).all(|frame| shown.has(frame.message)));
             if newer && (same || nothing_lost) {
                 let mut next = *state;
                 self.go_over(&mut next, node, index);
@@ -284,7 +302,7 @@ impl Rules {
     fn go_over(&self, state: &mut State, node: u8, term: u8) {
         let Node { at, complete, .. } = *state.node(node);
         let held_all = complete && matches!(self.seat(state, at, node), Some(OWNER | REPLICA));
-        let complete = held_all && state.term(term).parent == at;
+        let complete = held_all && (state.term(term).parent == at || self.has(Flaw::SkippedCountsAsWhole));
         state.node_mut(node).enter(term, complete);
     }
 
@@ -295,7 +313,7 @@ impl Rules {
             return;
         }
         let term = state.term(at);
-        let mut begin = |source, log: crate::state::Log, base| {
+        let mut begin = |source, log: Log, base| {
             let mut next = *state;
             let begun = next.term_mut(at);
             // Nothing is shown before the replica has met this owner: until then it may take over from an older copy.

@@ -120,7 +120,7 @@ pub(crate) fn search(rules: &Rules, budget: Budget) -> Found {
 }
 
 fn out_of(budget: Budget, start: Instant, seen: &Seen) -> bool {
-    seen.len() >= budget.states || (seen.len() % 64 == 0 && start.elapsed() > budget.time)
+    seen.len() >= budget.states || (seen.len().is_multiple_of(64) && start.elapsed() > budget.time)
 }
 
 fn note_goals(found: &mut Found, action: Action, state: &State) {

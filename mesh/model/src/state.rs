@@ -7,7 +7,7 @@
 //! - a node's own memory is in [`Node`] and is gone after a crash; what it had sent before is not.
 
 /// Nodes at most.
-pub(crate) const NODES: usize = 4;
+pub(crate) const NODES: u8 = 4;
 /// Messages at most; each stands in a log at most once.
 pub(crate) const MESSAGES: usize = 3;
 /// Terms at most that are ever proposed.
@@ -168,14 +168,8 @@ pub(crate) struct Node {
 
 impl Node {
     /// A node that just started.
-    pub(crate) const EMPTY: Node = Node {
-            generation: 0,
-        at: NONE,
-        voted: NONE,
-        leading: false,
-        complete: false,
-        held: Held::NOTHING,
-    };
+    pub(crate) const EMPTY: Node =
+        Node { generation: 0, at: NONE, voted: NONE, leading: false, complete: false, held: Held::NOTHING };
 
     /// Goes over to a term: whatever it was before, it no longer is.
     pub(crate) fn enter(&mut self, term: u8, complete: bool) {
@@ -186,7 +180,7 @@ impl Node {
 /// One moment of the slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct State {
-    pub(crate) nodes: [Node; NODES],
+    pub(crate) nodes: [Node; NODES as usize],
     terms: [Term; TERMS],
     count: u8,
     /// Messages that somebody published.
@@ -197,7 +191,7 @@ pub(crate) struct State {
 
 impl State {
     /// No term yet.
-    pub(crate) fn new(nodes: [Node; NODES]) -> State {
+    pub(crate) fn new(nodes: [Node; NODES as usize]) -> State {
         let nothing = Term::proposed(0, 0, NONE, [None; 3]);
         State { nodes, terms: [nothing; TERMS], count: 0, published: 0, crashes: 0, forks: 0 }
     }
@@ -275,12 +269,14 @@ impl State {
         for index in 0..self.count {
             let term = *self.term(index);
             let led = self.nodes.iter().any(|node| node.at == index && node.leading);
-            let heard = (0..NODES as u8).any(|node| self.node(node).at == index && self.seat(index, node) == Some(REPLICA));
+            let heard = (0..NODES).any(|node| self.node(node).at == index && self.seat(index, node) == Some(REPLICA));
             if term.active && !led {
                 self.term_mut(index).acked = 0;
                 if !heard {
                     let held = self.nodes.iter().filter(|node| node.held.of == index).map(|node| node.held.len).max();
-                    let len = held.unwrap_or(0).max(term.shown());
+                    let lineage = self.terms().iter().filter(|other| other.lineage == term.lineage);
+                    let shown = lineage.map(Term::shown).max();
+                    let len = held.max(shown).unwrap_or(0);
                     self.term_mut(index).log = term.log.truncated(len);
                 }
             }
@@ -297,10 +293,14 @@ impl State {
         let open = |node: u8| {
             let Node { at, voted, .. } = *self.node(node);
             let seat = self.seat(parent, node);
-            let may = if at == parent { voted == NONE } else { at == NONE || self.term(at).number < self.term(parent).number };
+            let may = if at == parent {
+                voted == NONE
+            } else {
+                at == NONE || self.term(at).number < self.term(parent).number
+            };
             may && seat.is_some_and(|seat| votes & (1 << seat) == 0)
         };
-        (0..NODES as u8).any(open)
+        (0..NODES).any(open)
     }
 
     /// A name of the state: equal states have equal names, and 64 bits tell tens of millions apart.
