@@ -26,7 +26,7 @@ use crate::{
     cluster::{Cluster, Sampler},
     config::Config,
     context::Context,
-    handler::{Handler, NoHandler},
+    handler::{self, Handler, NoHandler},
     message::Message,
     run::Kept,
     tls,
@@ -71,6 +71,7 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
     let stopping = CancellationToken::new();
     let Begun { node, admin } = start::begin(config, handler).await?;
     let context = node.context.clone();
+    context.handler.on_start(&handler::Node::new(context.clone()));
     // The admin port answers from before the first client until after the last: that is when somebody looks.
     tokio::select! {
         result = live(node, &stopping) => result,

@@ -19,7 +19,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{admission::Place, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
+use crate::{admission::Place, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(crate) struct Socket {
     pub(crate) namespace: ByteString,
     /// The public id clients see.
     pub(crate) id: ByteString,
+    /// Who its client is; `None` = nobody in particular.
+    pub(crate) identity: Option<Box<Identity>>,
     pub(crate) rooms: SmallVec<[RoomId; 2]>,
     /// Rooms whose join is not answered, with the token of the question.
     pub(crate) joining: SmallVec<[(RoomId, u64); 1]>,
@@ -62,6 +64,12 @@ impl Connection {
     /// The WebSocket that messages leave by. Whoever does not poll and has none is on the way out.
     pub(crate) fn direct(&mut self) -> Option<&mut Wire> {
         if self.polls() { None } else { self.wire.as_mut() }
+    }
+
+    /// Whether something waits for the client already.
+    pub(crate) fn is_busy(&mut self) -> bool {
+        let buffered = self.session.buffered_bytes() > 0;
+        self.direct().map_or(buffered, |wire| wire.lags())
     }
 
     /// Gives one message to the client, by whatever transport it has.

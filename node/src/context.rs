@@ -26,6 +26,7 @@ use crate::{
     mailbox,
     message::Message,
     metrics::Metrics,
+    names::Names,
     tls::Tls,
 };
 
@@ -44,7 +45,9 @@ pub(crate) struct Context {
     pub(crate) assets: Assets,
     /// TLS on the client port, if it is configured.
     pub(crate) tls: Option<Tls>,
-    /// The embedding program.
+    /// The rules of names.
+    pub(crate) names: Names,
+    /// The built-in events, and the embedding program behind them.
     pub(crate) handler: Arc<dyn Handler>,
     /// What the handler said when the node started.
     pub(crate) layer: Layer,

@@ -5,7 +5,7 @@
 
 mod placeholder;
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use base64::{
     Engine as _,
@@ -18,36 +18,33 @@ use protocol::{
     engine::{Message, frame},
     socketio::{Args, Encoded, Parser, encode_event},
 };
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 
+use crate::handler::Event;
 pub(crate) use placeholder::names_each_once;
 
 /// Attachments the stock client's parser takes in one packet (since socket.io-parser 4.2.6).
 pub(crate) const ATTACHMENTS_MAX: usize = 10;
 
-/// The arguments of an event, its name in front of them.
-pub(crate) fn args(event: &str, args: &[&RawValue], attachments: Vec<Bytes>) -> Args {
-    // A string always serialises.
-    let mut json = format!("[{}", serde_json::to_string(event).unwrap_or_default());
-    for arg in args {
-        json.push(',');
-        json.push_str(arg.get());
-    }
-    json.push(']');
-    Args { json: json.into(), attachments }
+/// The arguments of an event, its name in front of them. `args` are an array.
+pub(crate) fn named(event: &str, args: &Args) -> Args {
+    Args { json: array(event, args).concat().into(), attachments: args.attachments.clone() }
 }
 
 /// The payload of a publish: the event as every member with JSON receives it, as WebSocket frames.
-pub(crate) fn payload(namespace: &str, event: &str, args: &[&RawValue], attachments: &[Bytes]) -> Bytes {
+pub(crate) fn payload(namespace: &str, event: &str, args: &Args) -> Bytes {
+    let array = array(event, args);
+    let parts = array.each_ref().map(|part| part.as_bytes());
+    frames(&encode_event(namespace, None, &parts, &args.attachments))
+}
+
+/// The parts of an event's array: its name, and the text of its arguments as it is.
+fn array<'a>(event: &str, args: &'a Args) -> [Cow<'a, str>; 4] {
     // A string always serialises.
     let name = serde_json::to_string(event).unwrap_or_default();
-    let mut parts: Vec<&[u8]> = Vec::with_capacity(3 + 2 * args.len());
-    parts.extend([b"[".as_slice(), name.as_bytes()]);
-    for arg in args {
-        parts.extend([b",".as_slice(), arg.get().as_bytes()]);
-    }
-    parts.push(b"]");
-    frames(&encode_event(namespace, None, &parts, attachments))
+    let inside = args.json.trim_ascii_start().strip_prefix('[').unwrap_or("]");
+    let comma = if inside.trim_ascii_start().starts_with(']') { "" } else { "," };
+    ["[".into(), name.into(), comma.into(), inside.into()]
 }
 
 fn frames(packet: &Encoded) -> Bytes {
@@ -69,6 +66,14 @@ fn open(payload: &Bytes, namespace: &str) -> Option<Args> {
         }
     }
     Some(Args { json, attachments })
+}
+
+/// The event a frame holds: its name, and its arguments apart from it. `None` if it is not one of ours.
+pub(crate) fn opened(frame: &Frame) -> Option<(String, Args)> {
+    let all = open(&frame.payload, frame.room.namespace())?;
+    let name = all.event_name().ok()?.into_owned();
+    let args = Event::new(Cow::Borrowed(&name), &all).args();
+    Some((name, args))
 }
 
 /// The JSON array of an encoded event: behind its type, its number of attachments and its namespace.
@@ -187,10 +192,6 @@ mod tests {
 
     use super::*;
 
-    fn raw(json: &str) -> Box<RawValue> {
-        RawValue::from_string(json.to_owned()).unwrap()
-    }
-
     fn frame_of(namespace: &str, n: u64, payload: Bytes) -> Frame {
         let room = RoomKey::new(namespace, "a");
         let origin = Origin { node: NodeId(0), generation: 1, shard: 0, oseq: n };
@@ -214,18 +215,14 @@ mod tests {
 
     #[test]
     fn a_payload_is_the_event_as_members_receive_it() {
-        let args = [raw("1"), raw(r#"{"x":"é"}"#)];
-        let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
-        let payload = payload("/chat", "say \"hi\"", &args, &[]);
-        let messages: Vec<_> = frame::messages(&payload).collect();
-        assert_eq!(messages, [Ok(Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into()))]);
+        let said = |args: &str| frame::messages(&payload("/chat", "say \"hi\"", &Args::text(args))).collect::<Vec<_>>();
+        assert_eq!(said(r#"[1,{"x":"é"}]"#), [Ok(Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into()))]);
+        assert_eq!(said(" [ ]"), [Ok(Message::Text(r#"2/chat,["say \"hi\"" ]"#.into()))]);
     }
 
-    fn binary(args: &str, attachments: &[&'static [u8]], n: u64) -> Frame {
-        let args = [raw(args)];
-        let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
+    fn binary(arg: &str, attachments: &[&'static [u8]], n: u64) -> Frame {
         let attachments: Vec<Bytes> = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-        frame_of("/", n, payload("/", "b", &args, &attachments))
+        frame_of("/", n, payload("/", "b", &Args { json: format!("[{arg}]").into(), attachments }))
     }
 
     const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
@@ -233,9 +230,7 @@ mod tests {
     #[test]
     fn an_item_shows_the_text_of_the_event_and_arguments_again() {
         let text = r#"{"z":1,"a":123456789012345678901234567890,"cut":"\ud83d","big":1e999}"#;
-        let args = [raw(text), raw("[1, 2]")];
-        let args: Vec<&RawValue> = args.iter().map(AsRef::as_ref).collect();
-        let frame = frame_of("/[odd", 3, payload("/[odd", "e", &args, &[]));
+        let frame = frame_of("/[odd", 3, payload("/[odd", "e", &Args::text(format!("[{text},[1, 2]]"))));
         let items = items([&frame].into_iter(), Parser::Json);
         let epoch = epoch(1);
         let expected = format!(r#"[{{"offset":3,"epoch":"{epoch}","event":"e","args":[{text},[1, 2]],"time_ms":7}}]"#);

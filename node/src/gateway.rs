@@ -21,9 +21,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mesh::{
     NodeId,
-    room::RoomKey,
-    slot::{Answer, Ask, Publish, Resume, Slots, Want},
-    wire::message::Refusal,
+    slot::{Resume, Slots, Stamp, Want},
 };
 use persistence::Record;
 use protocol::sid::Sid;
@@ -34,6 +32,7 @@ use crate::{
     clock,
     connection::Connections,
     context::Context,
+    handler::{Refused, Then},
     key::ConnKey,
     message::Message,
     room::{RoomId, Rooms},
@@ -43,36 +42,48 @@ use crate::{
 
 mod answers;
 mod application;
-mod builtin;
+mod asks;
+mod direct;
 mod drain;
 mod fanout;
 mod inbox;
 mod sessions;
 mod sockets;
 mod turn;
+mod verbs;
 
-/// The socket that asked something; another one may have its place when the answer comes.
+pub use asks::AskError;
+pub(crate) use direct::{Direct, Errand};
+
+/// The socket in whose name something is asked; another one may have its place when the answer comes.
 #[derive(Clone, Debug)]
-struct Asker {
-    key: ConnKey,
-    namespace: ByteString,
-    socket: ByteString,
+pub(crate) struct Asker {
+    pub(crate) key: ConnKey,
+    pub(crate) namespace: ByteString,
+    /// The id its client sees.
+    pub(crate) socket: ByteString,
 }
 
-/// A question of this shard that a slot has not answered.
-#[derive(Debug)]
+/// A question of this shard that is not answered.
 struct Pending {
     asker: Asker,
-    ack: Option<u64>,
+    then: Then,
     question: Question,
 }
 
 /// What was asked.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 enum Question {
     Publish,
     Join(JoinQuestion),
     History,
+    /// Several others, `left` of which are not answered.
+    Union {
+        left: usize,
+        refused: Option<Refused>,
+    },
+    /// Something that needed nobody's answer.
+    Decided,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -92,31 +103,41 @@ const OPEN_MAX: usize = 4_096;
 const HISTORY_WEIGHT: usize = 128;
 
 impl Question {
-    fn weight(self) -> usize {
+    fn weight(&self) -> usize {
         match self {
             Question::Publish => 1,
             Question::Join(JoinQuestion { history, .. }) => {
-                if history {
+                if *history {
                     HISTORY_WEIGHT
                 } else {
                     1
                 }
             }
             Question::History => HISTORY_WEIGHT,
+            Question::Union { .. } | Question::Decided => 0,
         }
     }
 }
 
 /// How a socket enters a room.
 #[derive(Clone, Copy, Debug)]
-struct Entry {
-    ack: Option<u64>,
-    want: Want,
-    replay: bool,
+pub(crate) struct Entry {
+    pub(crate) want: Want,
+    /// The past comes as events instead of in the answer.
+    pub(crate) replay: bool,
+}
+
+/// How far a program sends a client away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leaving {
+    /// Out of the namespace.
+    Namespace,
+    /// Out of the door.
+    Connection,
 }
 
 /// The name of the room that every socket of a namespace is in. No client can say it: names have at least one byte.
-const EVERYONE: &str = "";
+pub(crate) const EVERYONE: &str = "";
 
 /// What the shard's driver has to start after a turn.
 #[derive(Debug)]
@@ -142,6 +163,12 @@ pub(crate) struct Gateway {
     pending: Slab<Pending>,
     /// What the open questions of each connection weigh.
     open: HashMap<ConnKey, usize>,
+    /// Questions whose answer is there and not told yet.
+    decided: Vec<(u64, Result<Stamp, Refused>)>,
+    /// What clients were asked.
+    asks: asks::Asks,
+    /// Sockets that the program sends away when its call has returned.
+    leaving: Vec<(Asker, Leaving)>,
     timers: BinaryHeap<Reverse<(Instant, ConnKey)>>,
     dirty: Vec<ConnKey>,
     broken: Vec<(ConnKey, protocol::engine::session::CloseReason)>,
@@ -173,6 +200,9 @@ impl Gateway {
             slots,
             pending: Slab::new(),
             open: HashMap::new(),
+            decided: Vec::new(),
+            asks: asks::Asks::default(),
+            leaving: Vec::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),
             broken: Vec::new(),
@@ -193,103 +223,14 @@ impl Gateway {
         self.slots.to_resume()
     }
 
-    /// Publishes for a socket; answered through `handle_answer`.
-    fn publish(&mut self, pending: Pending, publish: Publish, now: Instant, now_ms: u64) {
-        let shard = self.context.shard_of_slot(publish.room.slot());
-        if let Some(why) = self.refusal(shard) {
-            return self.answer_now(pending, Answer::Published(Err(why)));
-        }
-        let ask = self.ask(pending);
-        if shard == self.shard {
-            self.slots.handle_publish(publish, ask, now, now_ms);
-        } else {
-            self.outgoing[usize::from(shard)].push(Message::Publish { publish, ask });
-        }
-    }
-
-    /// Takes a socket into a room; it is a member from the slot's answer on.
-    fn enter(&mut self, key: ConnKey, namespace: &ByteString, room: &RoomKey, how: Entry, now: Instant) {
-        let Some(socket) = self.connections.get_mut(key).and_then(|connection| connection.socket_mut(namespace)) else {
-            return;
-        };
-        let asker = Asker { key, namespace: namespace.clone(), socket: socket.id.clone() };
-        let id = self.rooms.find_or_create(room);
-        // `join` files the question under the next free token.
-        socket.joining.push((id, self.pending.vacant_key() as u64));
-        if let Some(room) = self.rooms.get_mut(id) {
-            room.joining += 1;
-        }
-        let Entry { ack, want, replay } = how;
-        let question = JoinQuestion { room: id, history: want != Want::Nothing, replay, cancelled: false };
-        let pending = Pending { asker, ack, question: Question::Join(question) };
-        self.join(pending, room, want, now, clock::wall_ms());
-    }
-
-    /// Asks the slot to take a socket in; answered through `handle_answer`, which also makes it a member.
-    fn join(&mut self, pending: Pending, room: &RoomKey, want: Want, now: Instant, now_ms: u64) {
-        let shard = self.context.shard_of_slot(room.slot());
-        let ask = self.ask(pending);
-        if shard == self.shard {
-            self.slots.handle_join(room, want, ask, now, now_ms);
-        } else {
-            self.outgoing[usize::from(shard)].push(Message::Join { room: room.clone(), want, ask });
-        }
-    }
-
-    /// Tells the slot that nobody on this shard is in the room any more.
-    fn leave(&mut self, room: &RoomKey, now: Instant) {
-        let shard = self.context.shard_of_slot(room.slot());
-        if shard == self.shard {
-            self.slots.handle_leave(room, self.shard, now);
-        } else {
-            self.outgoing[usize::from(shard)].push(Message::Leave { room: room.clone(), shard: self.shard });
-        }
-    }
-
-    /// Reads history for a socket; answered through `handle_answer`.
-    fn read_history(&mut self, pending: Pending, room: &RoomKey, want: Want, now_ms: u64) {
-        let shard = self.context.shard_of_slot(room.slot());
-        let ask = self.ask(pending);
-        if shard == self.shard {
-            self.slots.handle_history(room, want, ask, now_ms);
-        } else {
-            self.outgoing[usize::from(shard)].push(Message::History { room: room.clone(), want, ask });
-        }
-    }
-
-    /// Why new work for `shard` is refused now, if it is.
-    fn refusal(&self, shard: u8) -> Option<Refusal> {
-        if self.draining.is_some() {
-            return Some(Refusal::Draining);
-        }
-        let full = self.context.shards[usize::from(shard)].is_full();
-        full.then_some(Refusal::Overloaded { retry_ms: 1_000 })
-    }
-
-    /// Whether a connection may ask one more question of this weight.
-    fn may_ask(&self, key: ConnKey, question: Question) -> bool {
-        self.open.get(&key).copied().unwrap_or(0) + question.weight() <= OPEN_MAX
-    }
-
-    fn ask(&mut self, pending: Pending) -> Ask {
-        *self.open.entry(pending.asker.key).or_default() += pending.question.weight();
-        Ask { shard: self.shard, token: self.pending.insert(pending) as u64 }
-    }
-
     /// A question was answered.
-    fn close_question(&mut self, key: ConnKey, question: Question) {
+    fn close_question(&mut self, key: ConnKey, question: &Question) {
         if let Some(open) = self.open.get_mut(&key) {
             *open = open.saturating_sub(question.weight());
             if *open == 0 {
                 self.open.remove(&key);
             }
         }
-    }
-
-    /// Answers without asking anybody.
-    fn answer_now(&mut self, pending: Pending, answer: Answer) {
-        let ask = self.ask(pending);
-        self.handle_answer(ask.token, answer);
     }
 }
 

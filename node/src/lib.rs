@@ -2,7 +2,7 @@
 //!
 //! How to read it, in one sitting: `gateway` (what a shard does: join, leave, publish, read history) → `gateway/fanout`
 //! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` and `run` (the loop around it) → `server` and
-//! `transport` (how clients get in) → `handler` (what a program adds) → `peers` (what other nodes say) → `app` (start and stop).
+//! `transport` (how clients get in) → `handler` and `builtin` (what is done with events) → `peers` (what other nodes say) → `app` (start and stop).
 //!
 //! Invariants:
 //! - threads share nothing but `Context`; they exchange messages (`message`, `mailbox`);
@@ -19,6 +19,7 @@ pub mod metrics;
 
 mod addresses;
 mod admission;
+mod builtin;
 mod clock;
 mod cluster;
 mod connection;
@@ -28,6 +29,7 @@ mod gateway;
 mod key;
 mod mailbox;
 mod message;
+mod names;
 mod outbox;
 mod peers;
 mod rate;

@@ -6,16 +6,19 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use bytestring::ByteString;
 use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
     slot::{Answer, Ask, Found, Publish, Stamp, Want},
     wire::message::Frame,
 };
-use protocol::sid::Sid;
+use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
 
 use crate::{
+    gateway::{Direct, Errand},
+    handler::Ack,
     mailbox::Weigh,
     transport::{PollReply, tcp::Detached},
 };
@@ -54,6 +57,12 @@ pub(crate) enum Message {
     Gap { room: RoomKey, stamp: Stamp },
     /// The answer to a question of this shard.
     Answer { token: u64, answer: Answer },
+    /// Something for one socket of this shard.
+    Direct(Direct),
+    /// Another shard's program answers an event of a socket here.
+    Answered { ack: Ack, args: Args },
+    /// Something to do with a socket of this shard.
+    Errand { socket: ByteString, errand: Errand },
 
     /// Who owns what, from now on.
     View(Arc<View>),
@@ -86,6 +95,8 @@ impl Weigh for Message {
                 }
                 Answer::Joined(Err(_)) | Answer::History(Err(_)) | Answer::Published(_) => 0,
             },
+            Message::Direct(direct) => direct.payload.len(),
+            Message::Answered { args, .. } => args.json.len() + args.attachments.iter().map(Bytes::len).sum::<usize>(),
             Message::Get { .. }
             | Message::GetAborted { .. }
             | Message::PostStarted { .. }
@@ -95,6 +106,7 @@ impl Weigh for Message {
             | Message::Leave { .. }
             | Message::History { .. }
             | Message::Gap { .. }
+            | Message::Errand { .. }
             | Message::View(_)
             | Message::LinkUp(_)
             | Message::LinkDown(_)

@@ -99,6 +99,7 @@ metrics! {
     lagging_members: Gauge = "Members whose connection takes less than it is given";
     slow_consumers_closed: Counter = "Connections closed because they lagged too far";
     rejected: By<RejectReason, Counter> = "Requests, connections and events refused by a limit or a rule";
+    panics: Counter = "Panics of the embedding program's handler; each closed a connection";
     dropped: By<DropReason, Counter> = "Events given up on the way";
     rooms: Gauge = "Rooms with a member on this node";
     room_memberships: Gauge = "Memberships of sockets in rooms";

@@ -27,14 +27,24 @@ pub fn mint(node: u16, shard: u8, random: [u8; 8], key: &SidKey) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// Whether a name is the id of a socket, of this node or another, alive or gone.
-pub fn is_socket_id(name: &str, key: &SidKey) -> bool {
+/// Where a socket is, or was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Number of the node.
+    pub node: u16,
+    /// Shard of that node.
+    pub shard: u8,
+}
+
+/// Whose id a name is; `None` unless it is that of a socket, of this node or another, alive or gone.
+pub fn place(name: &str, key: &SidKey) -> Option<Place> {
     let mut bytes = [0; BYTES];
     if name.len() != CHARS || URL_SAFE_NO_PAD.decode_slice(name, &mut bytes) != Ok(BYTES) {
-        return false;
+        return None;
     }
     let mac = key.sign(&[LABEL, &bytes[..SIGNED]]);
-    bytes[SIGNED..] == mac[..BYTES - SIGNED]
+    let place = Place { node: u16::from_be_bytes([bytes[0], bytes[1]]), shard: bytes[2] };
+    (bytes[SIGNED..] == mac[..BYTES - SIGNED]).then_some(place)
 }
 
 #[cfg(test)]
@@ -46,8 +56,8 @@ mod tests {
         let key = SidKey::new(b"secret");
         let id = mint(3, 1, [7; 8], &key);
         assert_eq!(id.len(), 20);
-        assert!(is_socket_id(&id, &SidKey::new(b"secret")));
-        assert!(!is_socket_id(&id, &SidKey::new(b"another")));
+        assert_eq!(place(&id, &SidKey::new(b"secret")), Some(Place { node: 3, shard: 1 }));
+        assert_eq!(place(&id, &SidKey::new(b"another")), None);
     }
 
     #[test]
@@ -55,7 +65,7 @@ mod tests {
         let key = SidKey::new(b"secret");
         for name in ["", "lobby", "AAAAAAAAAAAAAAAAAAAA", "twenty characters!!!", "äääääääääääääääääääää"]
         {
-            assert!(!is_socket_id(name, &key), "{name}");
+            assert_eq!(place(name, &key), None, "{name}");
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::{
     addresses::Addresses,
     api::{Fact, Health},
     assets::{Assets, Options},
+    builtin::Builtin,
     clock,
     config::{Config, Log, LogFormat, StoreKind, TlsFiles, read_key_file},
     context::{Context, STORE_QUEUE_BYTES, decoder_limits, session_config},
@@ -36,6 +37,7 @@ use crate::{
     mailbox::{self, mailbox},
     message::Message,
     metrics::Metrics,
+    names::Names,
     run::{self, Kept},
     tls::Tls,
 };
@@ -206,7 +208,7 @@ fn context(
     key: Option<&ClusterKey>,
 ) -> anyhow::Result<(Arc<Context>, Inboxes)> {
     let shards = config.server.shards;
-    let names = thread_names(shards, mesh.is_some());
+    let threads = thread_names(shards, mesh.is_some());
     let secret = match key {
         Some(key) => key.derive("sid"),
         None => {
@@ -221,16 +223,19 @@ fn context(
         demo: config.server.demo,
         builtin_prefix: &config.socketio.builtin_prefix,
     });
-    let metrics = Arc::new(Metrics::new(&names));
+    let metrics = Arc::new(Metrics::new(&threads));
     let tls = tls(&config, &metrics)?;
+    let names = Names::new(config.limits.name_bytes, &config.socketio.builtin_prefix);
+    let handler: Arc<dyn Handler> = Arc::new(Builtin::new(names.clone(), handler));
     let (senders, inboxes) = (0..shards).map(|_| mailbox()).unzip();
     let context = Context {
         session: Arc::new(session_config(&config)),
         decoder: decoder_limits(&config),
         metrics,
-        health: Arc::new(Health::new(&names, clock::now())),
+        health: Arc::new(Health::new(&threads, clock::now())),
         assets,
         tls,
+        names,
         layer: handler.layer(),
         handler,
         node: NodeId(config.cluster.ordinal),

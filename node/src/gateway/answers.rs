@@ -1,10 +1,10 @@
-//! What slots answer, turned into acks, memberships and notices.
+//! What slots answer, turned into memberships, acks and calls; and what they say unasked.
 //!
 //! Invariants: a join makes its member exactly here, between the frames before its answer (history) and those after it
 //! (live); a socket that left meanwhile is answered and does not become a member; an answer reaches the socket that asked
 //! or nobody, even if another socket of its connection has its namespace now.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::sync::Arc;
 
 use mesh::{
     room::RoomKey,
@@ -15,42 +15,54 @@ use serde_json::json;
 
 use super::{Asker, Gateway, JoinQuestion, Pending, Question};
 use crate::{
-    clock,
-    connection::Connection,
-    envelope::{self, Items},
-    key::ConnKey,
-    metrics::{DropReason, RejectReason},
+    clock, envelope,
+    handler::{Ack, Joined, Outcome, Refused, Shows, Then},
+    metrics::DropReason,
     room::{Room, RoomId},
 };
 
 impl Gateway {
     /// The answer to the question `token` of this shard.
     pub(super) fn handle_answer(&mut self, token: u64, answer: Answer) {
-        let Some(pending) = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token)) else {
-            return;
-        };
-        let Pending { asker, ack, question } = pending;
-        self.close_question(asker.key, question);
+        let Some(Pending { asker, then, question }) = self.take_pending(token) else { return };
         match (question, answer) {
-            (Question::Publish, Answer::Published(Ok(stamp))) => self.tell(&asker, ack, &published(stamp)),
-            (Question::History, Answer::History(Ok(history))) => self.send_history(&asker, ack, &history),
-            (Question::Join(question), Answer::Joined(result)) => {
-                self.handle_joined(&asker, ack, token, question, result);
+            (Question::Publish, Answer::Published(result)) => {
+                self.tally.published_by_clients += u64::from(result.is_ok());
+                self.resolve(asker, then, result.map(Outcome::Published).map_err(Refused::from));
             }
-            (Question::Publish | Question::History, Answer::Published(Err(why)) | Answer::History(Err(why))) => {
-                self.refuse(&asker, ack, why);
+            (Question::History, Answer::History(result)) => {
+                self.resolve(asker, then, result.map(Outcome::History).map_err(Refused::from));
+            }
+            (Question::Join(question), Answer::Joined(result)) => {
+                self.handle_joined(asker, then, token, question, result);
             }
             // A slot answers what was asked; anything else is a bug that must not look like success.
-            (Question::Publish | Question::History | Question::Join(_), _) => {
-                self.refuse(&asker, ack, Refusal::Internal);
+            (
+                Question::Publish | Question::History | Question::Join(_) | Question::Union { .. } | Question::Decided,
+                Answer::Published(_) | Answer::History(_) | Answer::Joined(_),
+            ) => self.resolve(asker, then, Err(Refusal::Internal.into())),
+        }
+    }
+
+    /// Tells what needed nobody's answer.
+    pub(super) fn tell_decided(&mut self) {
+        for (token, outcome) in std::mem::take(&mut self.decided) {
+            if let Some(Pending { asker, then, .. }) = self.take_pending(token) {
+                self.resolve(asker, then, outcome.map(Outcome::Published));
             }
         }
     }
 
+    fn take_pending(&mut self, token: u64) -> Option<Pending> {
+        let pending = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token))?;
+        self.close_question(pending.asker.key, &pending.question);
+        Some(pending)
+    }
+
     fn handle_joined(
         &mut self,
-        asker: &Asker,
-        ack: Option<u64>,
+        asker: Asker,
+        then: Then,
         token: u64,
         question: JoinQuestion,
         result: Result<History, Refusal>,
@@ -61,23 +73,22 @@ impl Gateway {
         if let Some(room) = self.rooms.get_mut(id) {
             room.joining = room.joining.saturating_sub(1);
         }
-        let socket = self.connections.get_mut(asker.key).and_then(|c| c.socket_mut(&asker.namespace));
-        if let Some(socket) = socket.filter(|socket| socket.id == asker.socket) {
+        if let Some(socket) = self.socket_of_mut(&asker) {
             socket.joining.retain(|(_, asked)| *asked != token);
         }
         match result {
             // Nobody asked for this one, so nobody would ask again: the owner could not be reached within its patience.
             Err(_) if self.rooms.get(id).is_some_and(Room::is_namespace) => {
                 if !question.cancelled {
-                    self.enter_namespace(asker.key, &asker.namespace, clock::now());
+                    self.enter_namespace(&asker, clock::now());
                 }
             }
-            Err(why) => self.refuse(asker, ack, why),
+            Err(why) => self.resolve(asker, then, Err(why.into())),
             Ok(history) => {
                 if !question.cancelled {
-                    self.add_member(asker, id);
+                    self.add_member(&asker, id);
                 }
-                self.send_joined(asker, ack, question, &history);
+                self.tell_joined(&asker, then, question, history);
             }
         }
         self.leave_if_empty(id, clock::now());
@@ -97,37 +108,26 @@ impl Gateway {
         }
     }
 
-    fn send_joined(&mut self, asker: &Asker, ack: Option<u64>, question: JoinQuestion, history: &History) {
-        let Some(room) = self.rooms.get(question.room) else { return };
-        if !self.is_there(asker) || (ack.is_none() && !question.replay) {
-            return;
-        }
-        // A string always serialises.
-        let name = serde_json::to_string(room.key.room()).unwrap_or_default();
-        let (epoch, offset) = (envelope::epoch(history.lineage), history.head);
-        let mut body = format!(r#"{{"ok":true,"room":{name},"epoch":"{epoch}","offset":{offset}"#);
-        // Writing to a string cannot fail.
-        if let Some(recovered) = history.recovered {
-            let _ = write!(body, r#","recovered":{recovered}"#);
-        }
-        if question.replay {
-            let frames: &[Arc<Frame>] = if question.cancelled { &[] } else { &history.frames };
-            let _ = write!(body, r#","replayed":{}}}"#, frames.len());
-            self.tell(asker, ack, &body);
-            return self.replay(asker, frames);
-        }
-        let mut attachments = Vec::new();
-        if question.history {
-            let items = self.items(asker.key, history);
-            let _ = write!(body, r#","history":{}"#, items.json);
-            attachments = items.attachments;
-        }
-        body.push('}');
-        self.acknowledge(asker.key, &asker.namespace, ack, &body, attachments);
+    fn tell_joined(&mut self, asker: &Asker, then: Then, question: JoinQuestion, history: History) {
+        let Some(room) = self.rooms.get(question.room).map(|room| room.key.clone()) else { return };
+        let replay = match question {
+            JoinQuestion { replay: true, cancelled: false, .. } => history.frames.clone(),
+            JoinQuestion { .. } => Vec::new(),
+        };
+        let shows = match question {
+            JoinQuestion { replay: true, .. } => Shows::Replay(replay.len()),
+            JoinQuestion { history: true, .. } => Shows::History,
+            JoinQuestion { .. } => Shows::Nothing,
+        };
+        self.resolve(asker.clone(), then, Ok(Outcome::Joined(Joined { room, history, shows })));
+        self.replay(asker, &replay);
     }
 
     /// Sends old events as the events they were.
     fn replay(&mut self, asker: &Asker, frames: &[Arc<Frame>]) {
+        if frames.is_empty() || self.socket_of(asker).is_none() {
+            return;
+        }
         let Some(connection) = self.connections.get_mut(asker.key) else { return };
         for frame in frames {
             if let Err(error) = connection.send_payload(&frame.payload) {
@@ -138,51 +138,46 @@ impl Gateway {
         self.touch(asker.key);
     }
 
-    fn send_history(&mut self, asker: &Asker, ack: Option<u64>, history: &History) {
-        if ack.is_none() || !self.is_there(asker) {
+    /// Tells whoever wants to know what became of a question.
+    fn resolve(&mut self, asker: Asker, then: Then, outcome: Result<Outcome, Refused>) {
+        if let (Err(refused), false) = (&outcome, matches!(then, Then::Part(_))) {
+            self.tally.rejected.push(refused.code.reason());
+        }
+        match (then, outcome) {
+            (Then::Nothing, _) => {}
+            (Then::Ack(ack), Ok(outcome)) => {
+                let args = outcome.answer(self.parser_of(&ack));
+                self.answer(ack, args);
+            }
+            (Then::Ack(ack), Err(refused)) => self.answer(ack, envelope::answer(&refused.answer(), Vec::new())),
+            (Then::Call(call), outcome) => {
+                self.call(asker, clock::now(), |_, socket| call(socket, outcome));
+            }
+            (Then::Part(union), outcome) => self.handle_part(union, outcome.err()),
+        }
+    }
+
+    /// One of the questions that `token` is the union of is answered.
+    fn handle_part(&mut self, token: u64, why: Option<Refused>) {
+        let pending = usize::try_from(token).ok().and_then(|token| self.pending.get_mut(token));
+        let Some(Question::Union { left, refused }) = pending.map(|pending| &mut pending.question) else { return };
+        *left = left.saturating_sub(1);
+        *refused = refused.take().or(why);
+        if *left > 0 {
             return;
         }
-        let items = self.items(asker.key, history);
-        let (epoch, offset, complete) = (envelope::epoch(history.lineage), history.head, history.complete);
-        let gap = if history.gap { r#","gap":true"# } else { "" };
-        let json = items.json;
-        let body =
-            format!(r#"{{"ok":true,"epoch":"{epoch}","offset":{offset},"items":{json},"complete":{complete}{gap}}}"#);
-        self.acknowledge(asker.key, &asker.namespace, ack, &body, items.attachments);
-    }
-
-    fn items(&self, key: ConnKey, history: &History) -> Items {
-        let parser = self.connections.get(key).map(Connection::parser).unwrap_or_default();
-        envelope::items(history.frames.iter().map(AsRef::as_ref), parser)
-    }
-
-    /// Tells an event's sender why it had no effect, or that its effect is unknown.
-    fn refuse(&mut self, asker: &Asker, ack: Option<u64>, why: Refusal) {
-        let (code, message, reason) = match why {
-            Refusal::Overloaded { .. } => ("overloaded", "the room cannot take this now", RejectReason::Overloaded),
-            Refusal::StorageFull => ("storage_full", "history cannot be kept now", RejectReason::StorageFull),
-            Refusal::Draining => ("draining", "this node is going away; reconnect", RejectReason::Draining),
-            Refusal::Internal => ("internal", "nothing is known about the effect", RejectReason::Timeout),
-            Refusal::Timeout => ("timeout", "no answer in time; it may have had an effect", RejectReason::Timeout),
-        };
-        self.tally.rejected.push(reason);
-        let mut body = json!({"ok": false, "code": code, "message": message});
-        if let Refusal::Overloaded { retry_ms } = why {
-            body["retry_ms"] = retry_ms.into();
-        }
-        self.tell(asker, ack, &body.to_string());
-    }
-
-    /// Answers whoever asked, if it is still there.
-    fn tell(&mut self, asker: &Asker, ack: Option<u64>, object: &str) {
-        if self.is_there(asker) {
-            self.acknowledge(asker.key, &asker.namespace, ack, object, Vec::new());
+        let outcome = refused.take().map_or(Ok(Outcome::Published(Stamp { lineage: 0, n: 0 })), Err);
+        if let Some(Pending { asker, then, .. }) = self.take_pending(token) {
+            self.resolve(asker, then, outcome);
         }
     }
 
-    fn is_there(&self, asker: &Asker) -> bool {
-        let socket = self.connections.get(asker.key).and_then(|connection| connection.socket(&asker.namespace));
-        socket.is_some_and(|socket| socket.id == asker.socket)
+    /// Tells an event's sender why it has no effect, and counts it.
+    pub(crate) fn refuse(&mut self, ack: Option<Ack>, why: &Refused) {
+        self.tally.rejected.push(why.code.reason());
+        if let Some(ack) = ack {
+            self.answer(ack, envelope::answer(&why.answer(), Vec::new()));
+        }
     }
 
     /// A frame for the members on this shard.
@@ -203,12 +198,5 @@ impl Gateway {
         if let Err(error) = self.rooms.append(id, &notice, &[]) {
             tracing::error!(%error, "a notice that was made here cannot be read");
         }
-    }
-}
-
-fn published(stamp: Stamp) -> String {
-    match stamp.n {
-        0 => r#"{"ok":true}"#.to_owned(),
-        offset => format!(r#"{{"ok":true,"epoch":"{}","offset":{offset}}}"#, envelope::epoch(stamp.lineage)),
     }
 }

@@ -1,96 +1,119 @@
-//! Calls into the embedding program (`handler`).
+//! Calls into the embedding program (`handler`), whose built-in part is `builtin`.
 //!
-//! Invariants: a call borrows the one connection it is about; whatever it says is flushed with the turn; a panic in it is
-//! caught here and ends that connection.
+//! Invariants: a call has the whole gateway, through the one socket it is about; calls never nest, since what a call starts
+//! or ends is told and done when it has returned; whatever it says is flushed with the turn; a panic in it is caught here
+//! and ends that connection.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
 
-use bytestring::ByteString;
-use protocol::engine::{Message, session::CloseReason};
+use protocol::{
+    engine::{Message, session::CloseReason},
+    socketio::Packet,
+};
 
-use super::Gateway;
+use super::{Asker, Gateway, Leaving};
 use crate::{
-    handler::{Ack, Departure, Event, Handled, Id, Socket},
+    handler::{Ack, Code, Departure, Event, Handled, Handler, Handshake, Identity, Refused, Socket},
     key::ConnKey,
-    metrics::RejectReason,
 };
 
 impl Gateway {
-    /// Asks the program whether a client may join; `None` if there is no connection any more.
-    pub(super) fn may_join(&mut self, key: ConnKey, namespace: &str, now: Instant) -> Option<bool> {
-        let handler = &self.context.handler;
-        let called = guarded(|| handler.accepts(namespace));
-        self.conclude(key, called, now)
+    /// Asks the program whether a namespace exists; `None` if there is no connection any more.
+    pub(super) fn exists(&mut self, key: ConnKey, namespace: &str, now: Instant) -> Option<bool> {
+        self.consult(key, now, |handler| handler.accepts(namespace))
     }
 
-    /// Tells the program that a socket joined.
-    pub(super) fn tell_connected(&mut self, key: ConnKey, id: Id, auth: Option<&str>, now: Instant) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let handler = &self.context.handler;
-        let called = guarded(|| handler.on_connect(&mut Socket::new(id, connection), auth));
-        self.conclude(key, called, now);
-    }
-
-    /// Asks the program to handle an event that is not built in.
-    pub(super) fn ask_application(
+    /// Asks the program who a client is; `None` if there is no connection any more.
+    pub(super) fn admit(
         &mut self,
         key: ConnKey,
-        namespace: &ByteString,
-        event: &Event<'_>,
-        ack: Option<u64>,
+        client: Handshake<'_>,
         now: Instant,
-    ) {
-        let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(socket) = connection.socket(namespace).map(|socket| socket.id.clone()) else { return };
-        let handler = &self.context.handler;
-        let answer = ack.map(|id| Ack::new(id, socket.clone()));
-        let id = Id { socket, namespace: namespace.clone() };
-        let called = guarded(|| handler.on_event(&mut Socket::new(id, connection), event, answer));
-        if let Some(Handled::No(given_back)) = self.conclude(key, called, now) {
-            self.tally.rejected.push(RejectReason::Unhandled);
+    ) -> Option<Result<Identity, Refused>> {
+        self.consult(key, now, |handler| handler.admit(&client))
+    }
+
+    /// Asks the program to handle an event.
+    pub(super) fn ask_application(&mut self, asker: Asker, event: &Event<'_>, ack: Option<u64>, now: Instant) {
+        let ack = ack.map(|id| Ack::new(id, asker.socket.clone()));
+        let called = self.call(asker, now, |handler, socket| handler.on_event(socket, event, ack));
+        if let Some(Handled::No(ack)) = called {
             let message = format!("nobody handles the event {:?} here", event.name());
-            self.nack(key, namespace, ack.filter(|_| given_back.is_some()), "unhandled_event", &message);
+            self.refuse(ack, &Refused::new(Code::UnhandledEvent, message));
         }
     }
 
-    /// Tells the program that a socket is gone.
-    pub(super) fn tell_disconnected(&mut self, id: &Id, why: Departure) {
-        let handler = &self.context.handler;
-        // The socket is gone already: there is nothing left to close.
-        let _ = guarded(|| handler.on_disconnect(id, why));
+    /// Tells the program that a socket is about to be gone. There is nothing to close if it panics.
+    pub(super) fn tell_disconnected(&mut self, asker: Asker, why: Departure, now: Instant) {
+        let context = self.context.clone();
+        let _ = self.guarded(|gateway| {
+            context.handler.on_disconnect(&mut Socket::going(gateway, asker, now), why);
+        });
     }
 
     /// Gives the program a bare message and sends what it returns.
     pub(super) fn exchange(&mut self, key: ConnKey, message: Message, now: Instant) {
-        let handler = &self.context.handler;
-        let called = guarded(|| handler.on_message(message));
-        let answer = self.conclude(key, called, now).flatten();
+        let answer = self.consult(key, now, |handler| handler.on_message(message)).flatten();
         if let (Some(answer), Some(connection)) = (answer, self.connections.get_mut(key)) {
             connection.send(answer);
+            self.touch(key);
         }
     }
 
-    /// Ends a call: what was said leaves with the turn, and a connection whose handler panicked is closed.
+    /// Calls the program about a socket; `None` if it panicked, and the connection is closed then.
+    pub(super) fn call<T>(
+        &mut self,
+        asker: Asker,
+        now: Instant,
+        call: impl FnOnce(&dyn Handler, &mut Socket<'_>) -> T,
+    ) -> Option<T> {
+        let (context, key) = (self.context.clone(), asker.key);
+        let called = self.guarded(|gateway| call(&*context.handler, &mut Socket::new(gateway, asker, now)));
+        self.conclude(key, called, now)
+    }
+
+    /// Asks the program about a client that is no socket yet.
+    fn consult<T>(&mut self, key: ConnKey, now: Instant, ask: impl FnOnce(&dyn Handler) -> T) -> Option<T> {
+        let called = self.guarded(|gateway| ask(&*gateway.context.handler));
+        self.conclude(key, called, now)
+    }
+
+    /// Notes that the program sends a socket away.
+    pub(crate) fn dismiss(&mut self, asker: Asker, leaving: Leaving) {
+        self.leaving.push((asker, leaving));
+    }
+
+    /// Ends a call: who was sent away goes, and a connection whose handler panicked is closed.
     fn conclude<T>(&mut self, key: ConnKey, called: Option<T>, now: Instant) -> Option<T> {
-        self.touch(key);
         if called.is_none() {
             self.close(key, CloseReason::ServerClose, now);
         }
+        for (asker, leaving) in std::mem::take(&mut self.leaving) {
+            match leaving {
+                Leaving::Connection => self.close(asker.key, CloseReason::ServerClose, now),
+                Leaving::Namespace if self.socket_of(&asker).is_some() => {
+                    self.say(&asker, &Packet::Disconnect { nsp: asker.namespace.clone() });
+                    self.leave_namespace(asker.key, &asker.namespace, Departure::Dismissed, now);
+                }
+                Leaving::Namespace => {}
+            }
+        }
         called
     }
-}
 
-/// Calls the program; `None` if it panicked. Its own state is its own affair, and nothing of ours is half changed: a
-/// connection is given one whole packet at a time.
-fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
-    let called = catch_unwind(AssertUnwindSafe(call)).ok();
-    if called.is_none() {
-        tracing::error!("the handler panicked; the connection it was called for is closed");
+    /// Calls the program; `None` if it panicked. Its own state is its own affair, and nothing of ours is half changed: it
+    /// panics between our verbs, not in them.
+    fn guarded<T>(&mut self, call: impl FnOnce(&mut Gateway) -> T) -> Option<T> {
+        let called = catch_unwind(AssertUnwindSafe(|| call(self))).ok();
+        if called.is_none() {
+            self.context.metrics.panics.inc();
+            tracing::error!("the handler panicked; the connection it was called for is closed");
+        }
+        called
     }
-    called
 }
 
 #[cfg(test)]

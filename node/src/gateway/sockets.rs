@@ -14,11 +14,12 @@ use protocol::{
 };
 use smallvec::SmallVec;
 
-use super::{EVERYONE, Entry, Gateway, Question};
+use super::{Asker, EVERYONE, Entry, Gateway, Question};
 use crate::{
     connection::Socket,
-    handler::{Departure, Event, Id, Layer},
+    handler::{Code, Departure, Event, Handshake, Identity, Layer, Refused},
     key::ConnKey,
+    message::Message as ToShard,
     metrics::{PacketType, RejectReason},
     room::RoomId,
 };
@@ -53,12 +54,12 @@ impl Gateway {
                 self.disconnect(key, &nsp, now);
             }
             Packet::Event { nsp, id, args } => self.handle_event(key, &nsp, id, &args, now),
-            // This version asks no client for an ack, so one that comes answers nothing.
-            Packet::Ack { nsp, .. } => {
+            Packet::Ack { nsp, id, args } => {
                 counter.of(PacketType::Ack).inc();
                 if self.connections.get(key).is_none_or(|connection| connection.socket(&nsp).is_none()) {
-                    self.refuse_packet(key, now);
+                    return self.refuse_packet(key, now);
                 }
+                self.handle_ack(key, &nsp, id, args, now);
             }
             Packet::ConnectError { .. } => self.refuse_packet(key, now),
         }
@@ -78,27 +79,33 @@ impl Gateway {
         }
         if connection.sockets.len() >= limit {
             self.tally.rejected.push(RejectReason::Namespaces);
-            let why = r#"{"message":"too many namespaces on one connection","data":{"code":"limit_reached"}}"#;
-            return self.refuse_connect(key, namespace, why);
+            let why = Refused::new(Code::LimitReached, "too many namespaces on one connection");
+            return self.refuse_connect(key, namespace, why.connect_error());
         }
-        match self.may_join(key, &namespace, now) {
+        match self.exists(key, &namespace, now) {
             Some(true) => {}
-            Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#),
+            Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#.to_owned()),
             None => return,
         }
-        self.welcome(key, namespace, auth, now);
+        match self.admit(key, Handshake { namespace: &namespace, auth }, now) {
+            Some(Ok(identity)) => self.welcome(key, namespace, identity, auth, now),
+            Some(Err(why)) => {
+                self.tally.rejected.push(why.code.reason());
+                self.refuse_connect(key, namespace, why.connect_error());
+            }
+            None => {}
+        }
     }
 
     /// Tells a client that it is not let into a namespace; the connection goes on.
-    fn refuse_connect(&mut self, key: ConnKey, namespace: ByteString, why: &'static str) {
+    fn refuse_connect(&mut self, key: ConnKey, namespace: ByteString, why: String) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let data = Some(ByteString::from_static(why));
-        connection.send_packet(&Packet::ConnectError { nsp: namespace, data });
+        connection.send_packet(&Packet::ConnectError { nsp: namespace, data: Some(why.into()) });
         self.touch(key);
     }
 
     /// Makes a socket.
-    fn welcome(&mut self, key: ConnKey, namespace: ByteString, auth: Option<&str>, now: Instant) {
+    fn welcome(&mut self, key: ConnKey, namespace: ByteString, identity: Identity, auth: Option<&str>, now: Instant) {
         let mut random = [0; 8];
         if getrandom::fill(&mut random).is_err() {
             return self.close(key, CloseReason::ServerClose, now);
@@ -112,19 +119,22 @@ impl Gateway {
         connection.sockets.push(Socket {
             namespace: namespace.clone(),
             id: id.clone(),
+            identity: (!identity.is_anonymous()).then(|| Box::new(identity)),
             rooms: SmallVec::new(),
             joining: SmallVec::new(),
         });
         self.sockets.insert(id.clone(), key);
         self.tally.sockets += 1;
-        self.enter_namespace(key, &namespace, now);
-        self.tell_connected(key, Id { socket: id, namespace }, auth, now);
+        self.touch(key);
+        let asker = Asker { key, namespace, socket: id };
+        self.enter_namespace(&asker, now);
+        self.call(asker, now, |handler, socket| handler.on_connect(socket, auth));
     }
 
     /// Makes a socket reachable by what is published to its whole namespace.
-    pub(super) fn enter_namespace(&mut self, key: ConnKey, namespace: &ByteString, now: Instant) {
-        let how = Entry { ack: None, want: Want::Nothing, replay: false };
-        self.enter(key, namespace, &RoomKey::new(namespace, EVERYONE), how, now);
+    pub(super) fn enter_namespace(&mut self, asker: &Asker, now: Instant) {
+        let everyone = RoomKey::new(&asker.namespace, EVERYONE);
+        self.join(asker, &everyone, Entry { want: Want::Nothing, replay: false }, now);
     }
 
     fn disconnect(&mut self, key: ConnKey, namespace: &str, now: Instant) {
@@ -134,23 +144,25 @@ impl Gateway {
         self.leave_namespace(key, namespace, Departure::Left, now);
     }
 
-    fn handle_event(&mut self, key: ConnKey, namespace: &ByteString, ack: Option<u64>, args: &Args, now: Instant) {
+    fn handle_event(&mut self, key: ConnKey, namespace: &str, ack: Option<u64>, args: &Args, now: Instant) {
         self.tally.events += 1;
-        if self.connections.get(key).is_none_or(|connection| connection.socket(namespace).is_none()) {
-            return self.refuse_packet(key, now);
-        }
+        let Some(asker) = self.asker(key, namespace) else { return self.refuse_packet(key, now) };
         let Ok(name) = args.event_name() else { return self.refuse_packet(key, now) };
-        let prefix = &self.context.config.socketio.builtin_prefix;
-        match name.strip_prefix(prefix.as_str()).and_then(|verb| verb.parse().ok()) {
-            Some(verb) => self.handle_builtin(verb, key, namespace, ack, args, now),
-            None => self.ask_application(key, namespace, &Event::new(name, args), ack, now),
-        }
+        self.ask_application(asker, &Event::new(name, args), ack, now);
+    }
+
+    /// Whoever speaks in a namespace of a connection.
+    fn asker(&self, key: ConnKey, namespace: &str) -> Option<Asker> {
+        let socket = self.connections.get(key)?.socket(namespace)?;
+        Some(Asker { key, namespace: socket.namespace.clone(), socket: socket.id.clone() })
     }
 
     /// Leaves every room of a socket and forgets it.
     pub(super) fn leave_namespace(&mut self, key: ConnKey, namespace: &str, why: Departure, now: Instant) {
+        let Some(asker) = self.asker(key, namespace) else { return };
+        self.tell_disconnected(asker.clone(), why, now);
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(at) = connection.sockets.iter().position(|socket| socket.namespace == namespace) else { return };
+        let Some(at) = connection.sockets.iter().position(|socket| socket.id == asker.socket) else { return };
         let socket = connection.sockets.swap_remove(at);
         self.sockets.remove(&socket.id);
         self.tally.sockets -= 1;
@@ -160,7 +172,7 @@ impl Gateway {
         for room in socket.rooms {
             self.remove_member(room, key, now);
         }
-        self.tell_disconnected(&Id { socket: socket.id, namespace: socket.namespace }, why);
+        self.end_asks(&asker, now);
     }
 
     /// Leaves every room of every socket of a connection.
@@ -194,8 +206,12 @@ impl Gateway {
     pub(super) fn leave_if_empty(&mut self, id: RoomId, now: Instant) {
         let Some(room) = self.rooms.get(id) else { return };
         if room.is_empty() && room.joining == 0 {
-            let name = room.key.clone();
-            self.leave(&name, now);
+            let (key, shard) = (room.key.clone(), self.context.shard_of_slot(room.key.slot()));
+            if shard == self.shard {
+                self.slots.handle_leave(&key, shard, now);
+            } else {
+                self.outgoing[usize::from(shard)].push(ToShard::Leave { room: key, shard: self.shard });
+            }
             self.rooms.remove_if_unused(id);
         }
     }

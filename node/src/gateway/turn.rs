@@ -46,6 +46,7 @@ impl Gateway {
             self.slots.handle_timeout(now, clock::wall_ms());
         }
         self.handle_timers(now);
+        self.give_up_asks(now);
         self.drain_some(now);
         for _ in 0..ROUNDS_MAX {
             self.perform_outputs();
@@ -77,15 +78,17 @@ impl Gateway {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let unfinished = self.is_unfinished().then_some(self.turned);
-        [timer, self.slots.poll_timeout(), self.drain_timeout(), unfinished].into_iter().flatten().min()
+        let others = [self.slots.poll_timeout(), self.drain_timeout(), self.asks.poll_timeout(), unfinished];
+        others.into_iter().chain([timer]).flatten().min()
     }
 
     /// Whether the last turn left something for the next.
     fn is_unfinished(&self) -> bool {
-        !self.dirty.is_empty() || !self.broken.is_empty() || self.slots.has_output()
+        !(self.dirty.is_empty() && self.broken.is_empty() && self.decided.is_empty()) || self.slots.has_output()
     }
 
     fn perform_outputs(&mut self) {
+        self.tell_decided();
         while let Some(output) = self.slots.poll_output() {
             match output {
                 Output::Deliver { shard, frame } if shard == self.shard => self.handle_deliver(&frame),
@@ -114,7 +117,7 @@ impl Gateway {
         }
     }
 
-    fn tell_shard(&mut self, shard: u8, message: Message) {
+    pub(super) fn tell_shard(&mut self, shard: u8, message: Message) {
         if let Some(outgoing) = self.outgoing.get_mut(usize::from(shard)) {
             outgoing.push(message);
         }

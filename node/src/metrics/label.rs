@@ -110,11 +110,16 @@ label! {
         Namespaces = "namespaces", "`limits.namespaces` is reached.";
         Rooms = "rooms", "`limits.rooms_per_socket` is reached.";
         BadRequest = "bad_request", "A built-in event with a wrong argument.";
+        Unauthorized = "unauthorized", "Nobody is signed in, and would have to be.";
+        Forbidden = "forbidden", "It is not allowed.";
         NotMember = "not_member", "Only members may do this.";
+        RateLimited = "rate_limited", "Too much at once.";
         Overloaded = "overloaded", "A queue is full.";
         StorageFull = "storage_full", "The store takes no more.";
         NoQuorum = "no_quorum", "This side of a cut may not write.";
         Timeout = "timeout", "No answer from the owner in time.";
+        Backend = "backend_error", "The backend did not answer as it should.";
+        Program = "program", "The embedding program, for reasons of its own.";
         Unhandled = "unhandled_event", "An event that nobody handles.";
         Draining = "draining", "This node stops.";
     }

@@ -1,0 +1,39 @@
+//! Who a client is.
+//!
+//! Invariant: an anonymous socket has no identity at all, which is what thousands of them cost.
+
+use bytestring::ByteString;
+use serde_json::value::RawValue;
+
+/// A client that wants to enter a namespace.
+#[derive(Clone, Copy, Debug)]
+pub struct Handshake<'a> {
+    /// The namespace, `/` or `/name`.
+    pub namespace: &'a str,
+    /// The JSON object the client sent along (`auth` of the client library), as text.
+    pub auth: Option<&'a str>,
+}
+
+/// What is known about the client of a socket. The default is an anonymous one.
+#[derive(Clone, Debug, Default)]
+pub struct Identity {
+    pub(crate) user: Option<ByteString>,
+    pub(crate) info: Option<Box<RawValue>>,
+}
+
+impl Identity {
+    /// A user of this name: the same person, whatever the number of its sockets.
+    pub fn user(name: impl Into<ByteString>) -> Identity {
+        Identity { user: Some(name.into()), info: None }
+    }
+
+    /// With something that others are shown next to the user.
+    #[must_use]
+    pub fn with_info(self, info: Box<RawValue>) -> Identity {
+        Identity { info: Some(info), ..self }
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.user.is_none() && self.info.is_none()
+    }
+}
