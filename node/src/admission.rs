@@ -13,6 +13,7 @@ use crate::{
     addresses::{Client, Excess, Kind},
     context::Context,
     metrics::RejectReason,
+    pressure::Level,
 };
 
 /// The place of one session.
@@ -40,6 +41,10 @@ pub(crate) enum NoPlace {
     Full,
     /// The node stops.
     Stopping,
+    /// Memory is short.
+    Memory,
+    /// Descriptors are short.
+    Descriptors,
     /// The address has or asks for too much.
     Address(Excess),
 }
@@ -50,6 +55,8 @@ impl NoPlace {
         match self {
             NoPlace::Full => RejectReason::Connections,
             NoPlace::Stopping => RejectReason::Draining,
+            NoPlace::Memory => RejectReason::Memory,
+            NoPlace::Descriptors => RejectReason::Descriptors,
             NoPlace::Address(Excess::Open) => RejectReason::PerIp,
             NoPlace::Address(Excess::Rate) => RejectReason::PerIpRate,
         }
@@ -60,6 +67,8 @@ impl NoPlace {
         match self {
             NoPlace::Full => (503, "this node has as many connections as it may have\n"),
             NoPlace::Stopping => (503, "this node stops; others go on\n"),
+            NoPlace::Memory => (503, "this node is short of memory\n"),
+            NoPlace::Descriptors => (503, "this node is short of descriptors\n"),
             NoPlace::Address(Excess::Open) => (429, "your address has as many connections as it may have\n"),
             NoPlace::Address(Excess::Rate) => (429, "connections from your address come too fast\n"),
         }
@@ -71,6 +80,9 @@ impl Context {
     pub(crate) fn admit(self: &Arc<Context>, address: IpAddr, now: Instant) -> Result<Newcomer, NoPlace> {
         if self.stop_accepting.is_cancelled() {
             return Err(NoPlace::Stopping);
+        }
+        if self.pressure.level() >= Level::Newcomers {
+            return Err(NoPlace::Memory);
         }
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let mut place = Place { context: self.clone(), client: None };

@@ -27,6 +27,7 @@ use crate::{
     config::Config,
     context::Context,
     handler::{self, Handler, NoHandler},
+    memory,
     message::Message,
     run::Kept,
     tls,
@@ -78,6 +79,7 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
         result = serve_admin(&context, admin) => result,
         () = beat(&context) => Ok(()),
         () = tls::watch(&context) => Ok(()),
+        () = memory::watch(&context) => Ok(()),
         () = listen_for_signals(terminate, interrupt, &stopping) => Ok(()),
     }
 }

@@ -19,7 +19,7 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{admission::Place, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
+use crate::{admission::Place, conduct::Conduct, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]
@@ -49,6 +49,10 @@ pub(crate) struct Connection {
     pub(crate) connect_by: Option<Instant>,
     /// The last candidate was to be the transport by then.
     pub(crate) upgrade_by: Option<Instant>,
+    /// What the client did lately.
+    pub(crate) conduct: Conduct,
+    /// When it last said something, in seconds of this process.
+    pub(crate) heard: u32,
     /// The earliest timer that is set for this connection.
     pub(crate) timer_at: Option<Instant>,
     /// Something waits for the end of the turn.
@@ -162,9 +166,15 @@ impl Connections {
         self.places.try_remove(key.index as usize).map(|(_, connection)| connection)
     }
 
+    /// All connections.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnKey, &Connection)> {
+        self.places.iter().map(|(index, (serial, connection))| {
+            (ConnKey { index: u32::try_from(index).unwrap_or(u32::MAX), serial: *serial }, connection)
+        })
+    }
+
     /// Names of all connections.
     pub(crate) fn keys(&self) -> Vec<ConnKey> {
-        let keys = self.places.iter().map(|(index, (serial, _))| (index, *serial));
-        keys.map(|(index, serial)| ConnKey { index: u32::try_from(index).unwrap_or(u32::MAX), serial }).collect()
+        self.iter().map(|(key, _)| key).collect()
     }
 }

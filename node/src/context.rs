@@ -21,12 +21,14 @@ use crate::{
     addresses::Addresses,
     api::Health,
     assets::Assets,
+    conduct,
     config::Config,
     handler::{Handler, Layer},
     mailbox,
     message::Message,
     metrics::Metrics,
     names::Names,
+    pressure::Pressure,
     tls::Tls,
 };
 
@@ -59,6 +61,10 @@ pub(crate) struct Context {
     pub(crate) mesh: Option<Mesh>,
     /// Cancelled when the node stops taking connections.
     pub(crate) stop_accepting: CancellationToken,
+    /// How short memory is.
+    pub(crate) pressure: Pressure,
+    /// What a client may do.
+    pub(crate) conduct: conduct::Limits,
     /// What each client address has.
     pub(crate) addresses: Addresses,
     /// Open connections of all shards, the ones being opened included; moved by `admission` only.

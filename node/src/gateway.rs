@@ -47,6 +47,7 @@ mod direct;
 mod drain;
 mod fanout;
 mod inbox;
+mod limits;
 mod sessions;
 mod sockets;
 mod turn;
@@ -180,9 +181,12 @@ pub(crate) struct Gateway {
     tasks: Vec<Task>,
     draining: Option<drain::Drain>,
     tally: Tally,
+    started: Instant,
     /// When the last turn was.
     turned: Instant,
     counted: turn::Counted,
+    /// When something was last given up for memory.
+    relieved: Option<Instant>,
 }
 
 impl Gateway {
@@ -213,8 +217,10 @@ impl Gateway {
             tasks: Vec::new(),
             draining: None,
             tally: Tally::default(),
+            started: clock::now(),
             turned: clock::now(),
             counted: turn::Counted::default(),
+            relieved: None,
         }
     }
 

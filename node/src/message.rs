@@ -32,8 +32,8 @@ pub(crate) enum Message {
     Get { sid: Sid, reply: oneshot::Sender<PollReply> },
     /// The client of an open GET went away; `lost` if packets that were its answer did not reach it.
     GetAborted { sid: Sid, lost: bool },
-    /// A polling POST begins; its body is read only if this is answered with `Ok`.
-    PostStarted { sid: Sid, reply: oneshot::Sender<Result<(), PollReply>> },
+    /// A polling POST begins; its body is read only if this is answered with the bytes it may have.
+    PostStarted { sid: Sid, reply: oneshot::Sender<Result<usize, PollReply>> },
     /// Its body.
     Post { sid: Sid, body: Bytes, reply: oneshot::Sender<PollReply> },
     /// Its body never came or was too large.

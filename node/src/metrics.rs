@@ -123,6 +123,8 @@ metrics! {
     store_quarantines: Counter = "Stores that were damaged and moved aside";
     store_damaged_sections: Counter = "Stored sections that a read could not believe and left out";
     store_queue_bytes: Gauge = "Bytes that wait for the store";
+    memory_limit_bytes: Gauge = "Memory this process may use before it takes less; 0 without a limit";
+    memory_pressure: Gauge = "What is given up because memory is short: 0 nothing, 1 newcomers, 2 polling sessions, 3 laggards, 4 volatile messages, 5 messages";
     draining: Gauge = "1 while this node gives up its connections";
 }
 

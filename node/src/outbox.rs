@@ -69,6 +69,11 @@ impl Outbox {
         self.room_bytes > room_bytes_max || self.own_bytes > OWN_BYTES_MAX
     }
 
+    /// Bytes that wait.
+    pub(crate) fn behind(&self) -> usize {
+        self.room_bytes + self.own_bytes
+    }
+
     /// Whether the connection lags.
     pub(crate) fn is_lagging(&self) -> bool {
         !self.backlog.is_empty()

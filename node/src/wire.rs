@@ -131,10 +131,15 @@ impl Wire {
         self.settle(progress, behind_max, tally)
     }
 
-    /// Says goodbye and ends it.
-    pub(crate) fn close(mut self, code: Option<u16>, rooms: &mut Rooms, tally: &mut Tally) {
-        match code {
-            Some(code) => frame::put_close(self.own(), code, ""),
+    /// Bytes that wait in it.
+    pub(crate) fn behind(&self) -> usize {
+        self.outbox.behind()
+    }
+
+    /// Says goodbye, with a code and a word if there is something to tell, and ends it.
+    pub(crate) fn close(mut self, why: Option<(u16, &str)>, rooms: &mut Rooms, tally: &mut Tally) {
+        match why {
+            Some((code, why)) => frame::put_close(self.own(), code, why),
             None => self.own().extend_from_slice(&[0x88, 0]),
         }
         self.end(rooms, tally);

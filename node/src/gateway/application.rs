@@ -37,8 +37,7 @@ impl Gateway {
     }
 
     /// Asks the program to handle an event.
-    pub(super) fn ask_application(&mut self, asker: Asker, event: &Event<'_>, ack: Option<u64>, now: Instant) {
-        let ack = ack.map(|id| Ack::new(id, asker.socket.clone()));
+    pub(super) fn ask_application(&mut self, asker: Asker, event: &Event<'_>, ack: Option<Ack>, now: Instant) {
         let called = self.call(asker, now, |handler, socket| handler.on_event(socket, event, ack));
         if let Some(Handled::No(ack)) = called {
             let message = format!("nobody handles the event {:?} here", event.name());

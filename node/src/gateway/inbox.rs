@@ -26,7 +26,8 @@ impl Gateway {
             }
             Message::PostStarted { sid, reply: to } => {
                 let started = self.with_session(&sid, now, Session::handle_post_started);
-                reply(to, started.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_err(PollReply::from));
+                let started = started.unwrap_or(Err(Refusal::UNKNOWN_SID));
+                reply(to, started.map(|()| self.body_max(&sid)).map_err(PollReply::from));
             }
             Message::Post { sid, body, reply: to } => {
                 self.tally.bytes_received += body.len() as u64;

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use super::{Gateway, Task, reply};
 use crate::{
     admission::Newcomer,
+    conduct::Conduct,
     connection::Connection,
     handler::{Departure, Layer},
     key::ConnKey,
@@ -66,6 +67,8 @@ impl Gateway {
                 Layer::EngineIo => None,
             },
             upgrade_by: None,
+            conduct: Conduct::default(),
+            heard: self.second(now),
             timer_at: None,
             dirty: false,
         });
@@ -218,7 +221,8 @@ impl Gateway {
     fn close_websocket(&mut self, key: ConnKey, code: Option<u16>, now: Instant) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let Some(wire) = connection.wire.take() else { return };
-        wire.close(code, &mut self.rooms, &mut self.tally);
+        let why = connection.session.closed_for().map_or("", CloseReason::as_str);
+        wire.close(code.map(|code| (code, why)), &mut self.rooms, &mut self.tally);
         if connection.polls() {
             let late = connection.upgrade_by.is_some_and(|by| by <= now);
             let result = if late { metrics::UpgradeResult::TimedOut } else { metrics::UpgradeResult::Abandoned };
@@ -261,9 +265,9 @@ impl Gateway {
     /// Sets the connection's timer if it has to fire earlier than the one that is set.
     pub(super) fn arm(&mut self, key: ConnKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let Some(due) = connection.session.poll_timeout().into_iter().chain(connection.connect_by).min() else {
-            return;
-        };
+        let assembly = connection.conduct.assemble_by();
+        let due = [connection.session.poll_timeout(), connection.connect_by, assembly];
+        let Some(due) = due.into_iter().flatten().min() else { return };
         if connection.timer_at.is_none_or(|at| due < at) {
             connection.timer_at = Some(due);
             self.timers.push(Reverse((due, key)));
@@ -282,10 +286,13 @@ impl Gateway {
                 continue;
             }
             connection.timer_at = None;
+            connection.conduct.forget(now);
             if connection.connect_by.is_some_and(|by| by <= now) {
                 connection.connect_by = None;
                 self.close(key, CloseReason::ConnectTimeout, now);
-            } else {
+            } else if !self.give_up_assembly(key, now)
+                && let Some(connection) = self.connections.get_mut(key)
+            {
                 connection.session.handle_timeout(now);
                 self.drive(key, now);
             }
@@ -314,6 +321,8 @@ impl From<CloseReason> for metrics::CloseReason {
             CloseReason::SlowConsumer => metrics::CloseReason::SlowConsumer,
             CloseReason::ConnectTimeout => metrics::CloseReason::ConnectTimeout,
             CloseReason::Draining => metrics::CloseReason::Draining,
+            CloseReason::RateLimited => metrics::CloseReason::RateLimited,
+            CloseReason::Overloaded => metrics::CloseReason::Overloaded,
         }
     }
 }

@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::{Asker, EVERYONE, Entry, Gateway, Question};
 use crate::{
     connection::Socket,
-    handler::{Code, Departure, Event, Handshake, Identity, Layer, Refused},
+    handler::{Ack, Code, Departure, Event, Handshake, Identity, Layer, Refused},
     key::ConnKey,
     message::Message as ToShard,
     metrics::{PacketType, RejectReason},
@@ -27,14 +27,20 @@ use crate::{
 impl Gateway {
     /// One Engine.IO message of a connection.
     pub(super) fn handle_message(&mut self, key: ConnKey, message: Message, now: Instant) {
+        if !self.heed(key, message.len(), now) {
+            return;
+        }
         if self.context.layer == Layer::EngineIo {
             return self.exchange(key, message, now);
         }
         let Some(connection) = self.connections.get_mut(key) else { return };
         let decoded = connection.decoder.decode(message);
         match decoded {
-            Ok(Some(packet)) => self.handle_packet(key, packet, now),
-            Ok(None) => {}
+            Ok(Some(packet)) => {
+                self.note_assembly(key, now);
+                self.handle_packet(key, packet, now);
+            }
+            Ok(None) => self.note_assembly(key, now),
             Err(error) => {
                 tracing::debug!(%error, "closing a connection that does not speak Socket.IO");
                 self.refuse_packet(key, now);
@@ -115,6 +121,7 @@ impl Gateway {
         let answer = format!(r#"{{"sid":"{id}"}}"#);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.connect_by = None;
+        connection.conduct.set_connected();
         connection.send_packet(&Packet::Connect { nsp: namespace.clone(), auth: Some(answer.into()) });
         connection.sockets.push(Socket {
             namespace: namespace.clone(),
@@ -148,6 +155,12 @@ impl Gateway {
         self.tally.events += 1;
         let Some(asker) = self.asker(key, namespace) else { return self.refuse_packet(key, now) };
         let Ok(name) = args.event_name() else { return self.refuse_packet(key, now) };
+        let ack = ack.map(|id| Ack::new(id, asker.socket.clone()));
+        let joins = name.strip_prefix(self.context.names.builtin_prefix()) == Some("join");
+        if self.is_too_fast(key, joins, now) {
+            let why = Refused::new(Code::RateLimited, "too many messages, bytes or joins a second");
+            return self.refuse(ack, &why);
+        }
         self.ask_application(asker, &Event::new(name, args), ack, now);
     }
 

@@ -48,6 +48,7 @@ impl Gateway {
         self.handle_timers(now);
         self.give_up_asks(now);
         self.drain_some(now);
+        self.relieve(now);
         for _ in 0..ROUNDS_MAX {
             self.perform_outputs();
             self.deliver_rooms();

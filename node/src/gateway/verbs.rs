@@ -8,7 +8,7 @@ use std::time::Instant;
 use mesh::{
     room::RoomKey,
     slot::{Ask, Publish, Stamp, Want},
-    wire::message::Refusal,
+    wire::message::{FLAG_VOLATILE, Refusal},
 };
 
 use super::{Asker, Entry, Gateway, JoinQuestion, OPEN_MAX, Pending, Question, direct::Direct};
@@ -24,7 +24,8 @@ impl Gateway {
     /// Publishes; the token of the question.
     pub(crate) fn publish(&mut self, asker: &Asker, publish: Publish, now: Instant) -> u64 {
         let shard = self.context.shard_of_slot(publish.room.slot());
-        if let Some(why) = self.refusal(asker.key, &Question::Publish, Some(shard)) {
+        let shortage = || self.shortage(publish.flags & FLAG_VOLATILE != 0);
+        if let Some(why) = self.refusal(asker.key, &Question::Publish, Some(shard)).or_else(shortage) {
             return self.decide(asker, Err(why));
         }
         if let Some(place) = self.place_of(publish.room.room()) {

@@ -53,6 +53,8 @@ label! {
         ConnectTimeout = "connect_timeout", "No namespace was joined in time.";
         SlowConsumer = "slow_consumer", "Too much waited for it.";
         Draining = "draining", "This node stops.";
+        RateLimited = "rate_limited", "Far more than a limit allows.";
+        Overloaded = "overloaded", "Given up because memory is short.";
     }
 }
 
@@ -101,6 +103,11 @@ label! {
     /// Why something was refused.
     RejectReason as "reason" {
         Connections = "connections", "`limits.connections` is reached.";
+        Memory = "memory", "Memory is short.";
+        Descriptors = "descriptors", "Descriptors are short.";
+        ConnectBytes = "connect_bytes", "More than `limits.connect_bytes` before a namespace was joined.";
+        Assembly = "assembly", "The rest of a message did not come in time.";
+        Body = "body", "The body of a request did not come in time.";
         PerIp = "per_ip", "`limits.per_ip` is reached by an address.";
         PerIpRate = "per_ip_rate", "An address connects faster than `limits.per_ip_rate`.";
         Tls = "tls", "No TLS handshake, or none in time, on a port that speaks TLS.";

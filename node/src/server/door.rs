@@ -1,9 +1,17 @@
 //! The door of the client port: sockets accepted, the TLS handshake if there is one, refusals before a request is read.
 //!
-//! Invariants: running out of descriptors pauses the loop and ends nothing; a handshake is bounded in time, and so is the
+//! Invariants: running out of descriptors pauses the loop and ends nothing, and the last ones are not for clients: the store,
+//! the admin port and the certificate need some too; a handshake is bounded in time, and so is the
 //! number of those under way; whoever is sent away is told why, as long as that costs little (`REFUSALS_MAX`).
 
-use std::{cell::Cell, io, net::IpAddr, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    io,
+    net::IpAddr,
+    os::fd::AsRawFd,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use http::StatusCode;
 use socket2::SockRef;
@@ -15,12 +23,17 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{RETRY_AFTER, guest::Guest, serve};
-use crate::{clock, metrics::RejectReason, shard::Shard, tls::Tls};
+use crate::{admission::NoPlace, clock, metrics::RejectReason, shard::Shard, tls::Tls};
 
 /// Pause after the system refused a connection, so that the loop does not spin while descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How long a client may take nothing of what is written to it, an answer or a WebSocket; then the kernel ends the connection.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Descriptors that are not for clients, and their share where there are few.
+const RESERVE_MAX: u64 = 64;
+const RESERVE_SHARE: u64 = 8;
+/// Clients of one shard that are told that descriptors are short: each holds one of the reserve meanwhile.
+const TOLD_MAX: usize = 2;
+/// How often the log says so.
+const SAY_EVERY: Duration = Duration::from_secs(10);
 /// TLS handshakes of one shard under way; each holds some 20 KiB.
 const HANDSHAKES_MAX: usize = 1_024;
 /// The first byte of every TLS handshake (RFC 8446, 5.1).
@@ -31,10 +44,29 @@ const REFUSALS_MAX: usize = 128;
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What is under way at one shard's door.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Door {
     handshakes: Cell<usize>,
     refusals: Cell<usize>,
+    /// Descriptors from this one on are not for clients. The kernel gives the lowest that is free.
+    reserve: u64,
+    /// When the log last said that descriptors are short.
+    said: Cell<Option<Instant>>,
+}
+
+impl Door {
+    fn new() -> Door {
+        let limit = rlimit::Resource::NOFILE.get_soft().unwrap_or(u64::MAX);
+        let reserve = limit - (limit / RESERVE_SHARE).min(RESERVE_MAX);
+        Door { handshakes: Cell::new(0), refusals: Cell::new(0), reserve, said: Cell::new(None) }
+    }
+
+    fn say(&self, why: &str, now: Instant) {
+        if self.said.get().is_none_or(|said| now.saturating_duration_since(said) >= SAY_EVERY) {
+            self.said.set(Some(now));
+            tracing::warn!(why, "descriptors are short: clients are refused; raise the limit of open files");
+        }
+    }
 }
 
 /// One of several that are counted, for as long as it lives.
@@ -59,7 +91,10 @@ impl Drop for Counted<'_> {
 /// Accepts until the node stops taking connections.
 pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
     let stop = shard.context().stop_accepting.clone();
-    let door = Rc::new(Door::default());
+    let door = Rc::new(Door::new());
+    let config = &shard.context().config;
+    // The kernel is never less patient than the heartbeat.
+    let patience = config.limits.lag_timeout.max(config.socketio.ping_timeout);
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -67,11 +102,11 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         };
         match accepted {
             Ok((tcp, peer)) => {
-                prepare(&tcp, shard.context().config.socketio.ping_timeout);
+                prepare(&tcp, patience);
                 welcome(&shard, &door, tcp, peer.ip().to_canonical());
             }
             Err(error) => {
-                tracing::warn!(%error, "accepting clients pauses");
+                door.say(&error.to_string(), clock::now());
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -80,11 +115,17 @@ pub(crate) async fn accept(shard: Rc<Shard>, listener: TcpListener) {
 
 fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, tcp: TcpStream, address: IpAddr) {
     let (at, door) = (shard.clone(), door.clone());
-    let visitor = match shard.context().receive(address, clock::now()) {
+    let now = clock::now();
+    if u64::try_from(tcp.as_raw_fd()).is_ok_and(|descriptor| descriptor >= door.reserve) {
+        shard.context().metrics.rejected.of(RejectReason::Descriptors).inc();
+        door.say("the rest is for the node itself", now);
+        return shard.spawn(async move { refuse(&at, &door, TOLD_MAX, tcp, NoPlace::Descriptors).await });
+    }
+    let visitor = match shard.context().receive(address, now) {
         Ok(visitor) => visitor,
         Err(why) => {
             shard.context().metrics.rejected.of(why.reason()).inc();
-            return shard.spawn(async move { refuse(&at, &door, tcp, why.answer()).await });
+            return shard.spawn(async move { refuse(&at, &door, REFUSALS_MAX, tcp, why).await });
         }
     };
     if shard.context().tls.is_none() {
@@ -102,11 +143,11 @@ fn welcome(shard: &Rc<Shard>, door: &Rc<Door>, tcp: TcpStream, address: IpAddr) 
     });
 }
 
-/// Options of a client's socket. That one of them cannot be set is no reason to send a client away. The kernel is never
-/// less patient than the heartbeat.
-fn prepare(tcp: &TcpStream, ping_timeout: Duration) {
+/// Options of a client's socket. That one of them cannot be set is no reason to send a client away. Whoever takes nothing of
+/// what is written to it for as long as `patience`, an answer or a WebSocket, is ended by the kernel.
+fn prepare(tcp: &TcpStream, patience: Duration) {
     let _ = tcp.set_nodelay(true);
-    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(WRITE_TIMEOUT.max(ping_timeout)));
+    let _ = SockRef::from(tcp).set_tcp_user_timeout(Some(patience));
 }
 
 /// The TLS handshake, if the client makes one in time.
@@ -136,10 +177,10 @@ async fn shake_hands(shard: &Shard, door: &Door, tls: &Tls, tcp: TcpStream) -> O
     None
 }
 
-/// Sends somebody away who speaks TLS, if this is a port for it: then there is no way to say why that costs little.
-async fn refuse(shard: &Shard, door: &Door, tcp: TcpStream, answer: (u16, &str)) {
-    if shard.context().tls.is_none() {
-        tell(door, tcp, answer).await;
+/// Sends somebody away, and says why unless `max` others are being told or the port is for TLS, where that costs a handshake.
+async fn refuse(shard: &Shard, door: &Door, max: usize, tcp: TcpStream, why: NoPlace) {
+    if shard.context().tls.is_none() && door.refusals.get() < max {
+        tell(door, tcp, why.answer()).await;
     }
 }
 
@@ -172,9 +213,8 @@ mod tests {
     async fn the_kernel_gives_up_on_a_client_that_does_not_read() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        for (ping_timeout, patience) in [(20, WRITE_TIMEOUT), (60, Duration::from_secs(60))] {
-            prepare(&client, Duration::from_secs(ping_timeout));
-            assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(patience));
-        }
+        let patience = Duration::from_secs(60);
+        prepare(&client, patience);
+        assert_eq!(SockRef::from(&client).tcp_user_timeout().unwrap(), Some(patience));
     }
 }

@@ -11,13 +11,18 @@ use http::{Method, Request, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use protocol::{engine::session::Refusal, sid::Sid};
-use tokio::{sync::oneshot, time::timeout};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
 
 use super::PollReply;
-use crate::{message::Message, shard::Shard};
+use crate::{clock, message::Message, metrics::RejectReason, shard::Shard};
 
-/// Time a client may take for the body of a POST (`reliability.md` 4.4).
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// A body that comes more slowly than this, in bytes a second, is given up early (`reliability.md` 4.4): so much time it
+/// has whatever comes, and then what it earns.
+const BODY_RATE_MIN: f64 = 1_024.0;
+const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Answers one polling request of the session `sid`, which lives on the shard `at` of this process.
 pub(crate) async fn serve(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<Incoming>) -> PollReply {
@@ -44,19 +49,21 @@ async fn post(shard: &Rc<Shard>, at: u8, sid: Sid, request: Request<Incoming>) -
     shard.tell(at, Message::PostStarted { sid, reply });
     // From here on the session may have an open POST, whether we live to hear it or not.
     let mut open = OpenPost { shard, at, sid, over: false };
-    match started.await {
-        Ok(Ok(())) => {}
+    let max = match started.await {
+        Ok(Ok(max)) => max,
         Ok(Err(refusal)) => {
             open.over = true;
             return refusal;
         }
         Err(_) => return Refusal::UNKNOWN_SID.into(),
-    }
-    let max = shard.context().session.max_payload;
-    let body = match timeout(BODY_TIMEOUT, read_body(request.into_body(), max)).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(refusal)) => return refusal.into(),
-        Err(_) => return PollReply::timed_out(),
+    };
+    let body = match read_body(request.into_body(), max, shard.context().config.limits.body_timeout).await {
+        Ok(body) => body,
+        Err(NoBody::Refused(refusal)) => return refusal.into(),
+        Err(NoBody::Late) => {
+            shard.context().metrics.rejected.of(RejectReason::Body).inc();
+            return PollReply::timed_out();
+        }
     };
     open.over = true;
     let (reply, answer) = oneshot::channel();
@@ -106,21 +113,32 @@ impl Drop for OpenPost<'_> {
     }
 }
 
+/// Why there is no body.
+enum NoBody {
+    Refused(Refusal),
+    /// It came too slowly.
+    Late,
+}
+
 /// A whole body, refused as soon as it is known to be too large.
-async fn read_body(mut body: impl Body<Data = Bytes> + Unpin, max: usize) -> Result<Bytes, Refusal> {
+async fn read_body(mut body: impl Body<Data = Bytes> + Unpin, max: usize, patience: Duration) -> Result<Bytes, NoBody> {
     if body.size_hint().lower() > max as u64 {
-        return Err(Refusal::TOO_LARGE);
+        return Err(NoBody::Refused(Refusal::TOO_LARGE));
     }
+    let start = Instant::from_std(clock::now());
     let mut whole = BytesMut::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(Refusal::EMPTY) };
+    loop {
+        #[expect(clippy::cast_precision_loss, reason = "a body has a few megabytes")]
+        let earned = BODY_GRACE + Duration::from_secs_f64(whole.len() as f64 / BODY_RATE_MIN);
+        let frame = timeout_at(start + earned.min(patience), body.frame()).await.map_err(|_| NoBody::Late)?;
+        let Some(frame) = frame else { return Ok(whole.freeze()) };
+        let Ok(frame) = frame else { return Err(NoBody::Refused(Refusal::EMPTY)) };
         let Some(data) = frame.data_ref() else { continue };
         if whole.len() + data.len() > max {
-            return Err(Refusal::TOO_LARGE);
+            return Err(NoBody::Refused(Refusal::TOO_LARGE));
         }
         whole.extend_from_slice(data);
     }
-    Ok(whole.freeze())
 }
 
 #[cfg(test)]

@@ -118,6 +118,8 @@ pub(crate) enum Frame {
 /// A WebSocket after its handshake.
 pub(crate) struct WebSocket {
     connection: Connection,
+    /// What the last close frame said beside its code.
+    pub(crate) last_words: String,
 }
 
 impl WebSocket {
@@ -130,7 +132,7 @@ impl WebSocket {
     pub(crate) fn over(mut connection: Connection, query: &str) -> Result<WebSocket, Option<Answer>> {
         connection.send(&upgrade(query, &[]));
         match connection.answer() {
-            Some(answer) if answer.status == 101 => Ok(WebSocket { connection }),
+            Some(answer) if answer.status == 101 => Ok(WebSocket { connection, last_words: String::new() }),
             other => Err(other),
         }
     }
@@ -212,7 +214,10 @@ impl WebSocket {
         match head[0] {
             0x81 => Some(Frame::Text(String::from_utf8(payload).expect("UTF-8 in a text frame"))),
             0x82 => Some(Frame::Binary(payload)),
-            0x88 => Some(Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code)))),
+            0x88 => {
+                self.last_words = String::from_utf8(payload.get(2..).unwrap_or_default().to_vec()).expect("UTF-8");
+                Some(Frame::Close(payload.first_chunk().map(|code| u16::from_be_bytes(*code))))
+            }
             0x89 => Some(Frame::Ping(payload)),
             0x8a => Some(Frame::Pong(payload)),
             other => panic!("a server frame began with {other:#x}"),

@@ -273,6 +273,18 @@ impl Session {
         matches!(self.phase, Phase::Closed)
     }
 
+    /// Why the session is over, while its last output was not taken.
+    pub fn closed_for(&self) -> Option<CloseReason> {
+        self.outputs.iter().find_map(|output| match output {
+            Output::Closed(reason) => Some(*reason),
+            Output::Message(_)
+            | Output::PollAnswer(_)
+            | Output::WebSocket(_)
+            | Output::Upgraded
+            | Output::CloseWebSocket(_) => None,
+        })
+    }
+
     /// What the driver has to do next.
     pub fn poll_output(&mut self) -> Option<Output> {
         if self.outputs.is_empty()

@@ -23,6 +23,10 @@ pub enum CloseReason {
     ConnectTimeout,
     /// The node is going away; the client should come back elsewhere.
     Draining,
+    /// The client sent far more than it may.
+    RateLimited,
+    /// The server is short of memory and gives this session up.
+    Overloaded,
 }
 
 impl CloseReason {
@@ -38,6 +42,8 @@ impl CloseReason {
             CloseReason::SlowConsumer => "slow_consumer",
             CloseReason::ConnectTimeout => "connect_timeout",
             CloseReason::Draining => "draining",
+            CloseReason::RateLimited => "rate_limited",
+            CloseReason::Overloaded => "overloaded",
         }
     }
 
@@ -45,8 +51,9 @@ impl CloseReason {
     pub(super) fn websocket_code(self) -> Option<u16> {
         match self {
             CloseReason::TransportError | CloseReason::ParseError => Some(1002),
-            CloseReason::SlowConsumer => Some(1008),
+            CloseReason::SlowConsumer | CloseReason::RateLimited => Some(1008),
             CloseReason::Draining => Some(1001),
+            CloseReason::Overloaded => Some(1013),
             CloseReason::TransportClose
             | CloseReason::PingTimeout
             | CloseReason::ClientClose
@@ -66,7 +73,9 @@ impl CloseReason {
             | CloseReason::TransportError
             | CloseReason::PingTimeout
             | CloseReason::ClientClose
-            | CloseReason::SlowConsumer => false,
+            | CloseReason::SlowConsumer
+            | CloseReason::RateLimited
+            | CloseReason::Overloaded => false,
         }
     }
 }
