@@ -51,7 +51,9 @@ impl Shard {
 
     /// Gives the gateway one input. Never call it from inside itself.
     pub(crate) fn with<T>(&self, input: impl FnOnce(&mut Gateway) -> T) -> T {
-        let result = input(&mut self.gateway.borrow_mut());
+        let mut gateway = self.gateway.borrow_mut();
+        gateway.look_at_store();
+        let result = input(&mut gateway);
         self.wake.notify_one();
         result
     }

@@ -9,6 +9,7 @@
 //!   disk, a missing permission, a held lock or a newer schema never does that: those files are good.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io::{self, Write},
     os::unix::fs::MetadataExt,
@@ -49,6 +50,8 @@ impl Directory {
         if self.lock.as_ref().is_some_and(|lock| is_at(lock, &path)) {
             return Ok(());
         }
+        // An open file would keep a file system that is to be mounted anew.
+        self.lock = None;
         fs::create_dir_all(&self.config.dir).map_err(EngineError::Environment)?;
         let lock = File::create(path).map_err(EngineError::Environment)?;
         match lock.try_lock() {
@@ -81,13 +84,20 @@ impl Directory {
     }
 
     /// Opens what is there, if it is what was there last.
-    fn open_current(&self) -> Result<Disk, EngineError> {
+    fn open_current(&self, heads: &BTreeMap<u16, u64>) -> Result<Disk, EngineError> {
         let noted = self.noted_generation();
+        if fs::metadata(self.config.dir.join(STORE_DIR)).is_ok_and(|there| !there.is_dir()) {
+            return Err(EngineError::Damaged("it is no directory".to_owned()));
+        }
         let disk = self.open_limited()?;
         let found = disk.generation();
         if found < noted {
             disk.discard();
             return Err(EngineError::Damaged(format!("it went back from generation {noted} to {found}")));
+        }
+        if found > 0 && disk.is_behind(heads) {
+            disk.discard();
+            return Err(EngineError::Damaged("it lost what was durable".to_owned()));
         }
         Ok(disk)
     }
@@ -106,13 +116,13 @@ impl Directory {
 }
 
 impl Opener for Directory {
-    fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
+    fn open(&mut self, heads: &BTreeMap<u16, u64>) -> Result<(Disk, Option<PathBuf>), EngineError> {
         self.hold()?;
-        let mut opened = self.open_current();
+        let mut opened = self.open_current(heads);
         if let (Err(EngineError::Busy), true) = (&opened, self.was_open) {
             self.copy_files().map_err(EngineError::Environment)?;
             tracing::warn!("the files of the failed engine were copied");
-            opened = self.open_current();
+            opened = self.open_current(heads);
         }
         let opened = match opened {
             Ok(disk) => (disk, None),
@@ -152,7 +162,7 @@ impl Opener for Directory {
 }
 
 /// Whether this open file is the one that the path leads to.
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(held), Ok(there)) = (file.metadata(), fs::metadata(path)) else { return false };
     (held.dev(), held.ino()) == (there.dev(), there.ino())
 }
@@ -178,4 +188,65 @@ fn copy_dir(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{Cursor, Record, pending::Pending};
+
+    #[test]
+    fn files_that_a_failed_engine_does_not_let_go_of_are_copied_and_nothing_durable_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(Config::new(dir.path()));
+        let (mut hung, _) = directory.open(&BTreeMap::new()).unwrap();
+        let begun = hung.begin(7).unwrap();
+        directory.note_generation(begun.generation).unwrap();
+        let mut pending = Pending::default();
+        let record = Record { slot: 1, room: Bytes::new(), n: 5, time_ms: 0, body: Bytes::from_static(b"kept") };
+        pending.push(record.clone());
+        hung.commit(&pending, 0).unwrap();
+        let (disk, aside) = directory.open(&BTreeMap::new()).unwrap();
+        assert!(aside.is_none() && disk.is_of(7));
+        assert_eq!(disk.scan(&|_| true, Cursor::default(), usize::MAX).unwrap().records, [record]);
+        assert!(matches!(hung.commit(&pending, 0), Err(EngineError::Gone)), "the old files are nobody's now");
+    }
+
+    #[test]
+    fn a_store_that_lost_its_end_while_it_was_away_is_moved_aside() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut directory = Directory::new(Config::new(dir.path()));
+        let (mut disk, _) = directory.open(&BTreeMap::new()).unwrap();
+        disk.begin(7).unwrap();
+        let mut pending = Pending::default();
+        pending.push(Record { slot: 1, room: Bytes::new(), n: 5, time_ms: 0, body: Bytes::new() });
+        disk.commit(&pending, 0).unwrap();
+        drop(disk);
+        let (disk, aside) = directory.open(&BTreeMap::from([(1, 5)])).unwrap();
+        assert!(aside.is_none() && disk.is_of(7));
+        drop(disk);
+        let (disk, aside) = directory.open(&BTreeMap::from([(1, 6)])).unwrap();
+        assert!(aside.is_some() && disk.heads().is_empty());
+    }
+
+    #[test]
+    fn a_directory_that_another_holds_is_left_alone_also_by_its_second_opening() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut first = Directory::new(Config::new(dir.path()));
+        let (_disk, _) = first.open(&BTreeMap::new()).unwrap();
+        for _ in 0..2 {
+            assert!(matches!(
+                Directory::new(Config::new(dir.path())).open(&BTreeMap::new()).map(drop),
+                Err(EngineError::Busy)
+            ));
+        }
+        fs::remove_file(dir.path().join(LOCK_FILE)).unwrap();
+        let mut second = Directory::new(Config::new(dir.path()));
+        assert!(
+            matches!(second.open(&BTreeMap::new()).map(drop), Err(EngineError::Busy)),
+            "the engine's own lock is left"
+        );
+    }
 }

@@ -226,6 +226,11 @@ impl Disk {
         self.ledger.generation == generation && !self.ledger.clean
     }
 
+    /// Whether a slot ends before its head in `heads`.
+    pub(crate) fn is_behind(&self, heads: &BTreeMap<u16, u64>) -> bool {
+        heads.iter().any(|(slot, n)| self.heads.get(slot).copied().unwrap_or(0) < *n)
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.ledger.generation
     }

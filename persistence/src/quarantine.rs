@@ -28,8 +28,9 @@ pub(crate) fn move_aside(dir: &Path, store: &Path, max_bytes: u64) -> io::Result
         bytes = bytes.saturating_add(size(&path(*number)));
         if age >= KEPT || bytes > max_bytes {
             // What cannot be deleted now is tried again next time; it must not keep the store from starting.
-            if let Err(error) = fs::remove_dir_all(path(*number)) {
-                tracing::warn!(%error, quarantine = %path(*number).display(), "an old quarantine cannot be deleted");
+            let path = path(*number);
+            if let Err(error) = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) } {
+                tracing::warn!(%error, quarantine = %path.display(), "an old quarantine cannot be deleted");
             }
         }
     }

@@ -4,15 +4,17 @@
 //! - Every call runs inside `catch_unwind`: sled panics on some damaged files.
 //! - Buckets are trees and are dropped whole: deleting single keys costs several times the live space.
 //! - Nobody but `sync` flushes (`flush_every_ms(None)`), and `flush_async` is never called: it deadlocks.
+//! - Its flush writes and waits for the data (`sync_file_range`), but not for the length of the file: that is enough for a
+//!   kill and too little for a power cut, so `sync` asks the system once more.
 //! - Sled never sees a full disk if we can help it: after a failed write its handle is dead, and dropping it may wait
 //!   for ever while it holds the lock on its files (seen on a full file system). So a commit begins only with room.
 //! - Values are borrowed for one call and never held: a held value pins a whole page in memory.
 
 use std::{
     collections::BTreeMap,
+    fs::File,
     io::{self, ErrorKind},
     ops::ControlFlow,
-    os::unix::fs::MetadataExt,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
 };
@@ -20,6 +22,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
+    directory::is_at,
     engine::{HistoryStore, Visit},
     error::EngineError,
     key::BlockId,
@@ -36,8 +39,8 @@ const MAIN_FILE: &str = "db";
 /// An open database and its trees.
 pub(crate) struct SledEngine {
     dir: PathBuf,
-    /// Device and number of the main file that was opened.
-    file: (u64, u64),
+    /// The main file, opened once more to be synced.
+    main: File,
     db: sled::Db,
     meta: sled::Tree,
     buckets: BTreeMap<Bucket, sled::Tree>,
@@ -60,8 +63,8 @@ impl SledEngine {
         })?
         .map_err(translate)
         .and_then(|(db, meta, buckets)| {
-            let file = identity(&dir.join(MAIN_FILE)).map_err(EngineError::Environment)?;
-            Ok(SledEngine { dir: dir.to_path_buf(), file, db, meta, buckets })
+            let main = File::open(dir.join(MAIN_FILE)).map_err(EngineError::Environment)?;
+            Ok(SledEngine { dir: dir.to_path_buf(), main, db, meta, buckets })
         })
     }
 
@@ -78,7 +81,7 @@ impl SledEngine {
 impl HistoryStore for SledEngine {
     fn check_room(&self) -> Result<(), EngineError> {
         // Sled goes on writing into files that nobody will find again.
-        if !identity(&self.dir.join(MAIN_FILE)).is_ok_and(|file| file == self.file) {
+        if !is_at(&self.main, &self.dir.join(MAIN_FILE)) {
             return Err(EngineError::Gone);
         }
         let disk = rustix::fs::statvfs(&self.dir).map_err(|error| EngineError::Environment(error.into()))?;
@@ -141,18 +144,13 @@ impl HistoryStore for SledEngine {
     }
 
     fn sync(&mut self) -> Result<(), EngineError> {
-        guard(|| self.db.flush().map(drop))?.map_err(translate)
+        guard(|| self.db.flush().map(drop))?.map_err(translate)?;
+        self.main.sync_data().map_err(EngineError::Environment)
     }
 
     fn disk_bytes(&self) -> u64 {
         guard(|| self.db.size_on_disk()).ok().and_then(Result::ok).unwrap_or(0)
     }
-}
-
-/// What a path leads to at present.
-fn identity(file: &Path) -> io::Result<(u64, u64)> {
-    let metadata = std::fs::metadata(file)?;
-    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Runs a call into sled and turns a panic into an error. Unwind safety: after an error the engine is only dropped.

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - A store that cannot be opened for now starts without its disk, refuses nothing but what needs it, and opens it later.
-//! - A disk that comes back older than what was promised, or empty, takes over the promise: generation, heads, metas.
+//! - A disk that comes back from before this life, or empty, takes over the promise: generation, heads, metas. One of this
+//!   life that lost its end is moved aside: with it, history would go on behind a hole.
 //! - The time between attempts grows to five seconds and no further, until a commit succeeded.
 
 use std::{
@@ -50,8 +51,9 @@ pub(crate) struct Started {
 
 /// Opens the same store again after an error.
 pub(crate) trait Opener: Send {
-    /// Opens it, moving it aside if it can never be used; says where to in that case.
-    fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError>;
+    /// Opens it, moving it aside if it can never be used, or if it holds less than these heads of its life promise; says
+    /// where to in that case.
+    fn open(&mut self, heads: &BTreeMap<u16, u64>) -> Result<(Disk, Option<PathBuf>), EngineError>;
 
     /// The last generation that was noted; 0 if none was.
     fn noted_generation(&self) -> u64;
@@ -115,7 +117,7 @@ pub(crate) fn begin(mut opener: Box<dyn Opener>, now_ms: u64) -> Result<Started,
 }
 
 fn begin_disk(opener: &mut dyn Opener, floor: u64) -> Result<(Disk, Begun, Option<PathBuf>), EngineError> {
-    let (mut disk, quarantined) = opener.open()?;
+    let (mut disk, quarantined) = opener.open(&BTreeMap::new())?;
     let begun = disk.begin(floor).and_then(|begun| {
         opener.note_generation(begun.generation)?;
         Ok(begun)
@@ -132,7 +134,7 @@ fn begin_disk(opener: &mut dyn Opener, floor: u64) -> Result<(Disk, Begun, Optio
 /// Opens again for the same generation, and keeps the promises in `lost` where the disk does not; says whether it had to
 /// be moved aside.
 pub(crate) fn open_again(opener: &mut dyn Opener, lost: &Ledger) -> Result<(Disk, bool), EngineError> {
-    let (mut disk, quarantined) = opener.open()?;
+    let (mut disk, quarantined) = opener.open(&lost.trimmed)?;
     let adopted = if quarantined.is_some() || !disk.is_of(lost.generation) {
         disk.adopt(lost).and_then(|()| opener.note_generation(disk.generation()))
     } else {
@@ -153,7 +155,7 @@ struct Volatile {
 }
 
 impl Opener for Volatile {
-    fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
+    fn open(&mut self, _: &BTreeMap<u16, u64>) -> Result<(Disk, Option<PathBuf>), EngineError> {
         Ok((Disk::load(Box::new(MemoryEngine::default()), self.policy)?, None))
     }
 

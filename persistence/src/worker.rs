@@ -4,6 +4,8 @@
 //! - One thread owns the disk. Commands are served in order; a read sees what was pushed before it, durable or not.
 //! - What was accepted stays in `pending` until a sync after its writes succeeded. While the disk is away it waits there,
 //!   bounded by the reservations of the handle, and the disk is tried when the back-off says, not when something arrives.
+//! - A commit begins at most once per interval; what was accepted waits for the one that is under way and then no longer
+//!   than the interval.
 //! - The clean marker is written only after a commit of everything, as the last write of this process.
 
 use std::{
@@ -36,6 +38,7 @@ pub(crate) struct Worker {
     backoff: Backoff,
     pending: Pending,
     commit_interval: Duration,
+    commit_began: Instant,
     commit_due: Option<Instant>,
     retain_due: Instant,
 }
@@ -48,13 +51,24 @@ impl Worker {
         opener: Box<dyn Opener>,
         commit_interval: Duration,
     ) -> Worker {
-        let (pending, mut backoff, retain_due) = (Pending::default(), Backoff::new(), clock::now());
+        let (pending, mut backoff, now) = (Pending::default(), Backoff::new(), clock::now());
         if let State::Away { reason, .. } = &state {
             shared.counters.errors.fetch_add(1, Relaxed);
             shared.set_status(Status::Degraded(Arc::clone(reason)));
-            backoff.handle_failure(retain_due);
+            backoff.handle_failure(now);
         }
-        Worker { commands, shared, state, opener, backoff, pending, commit_interval, commit_due: None, retain_due }
+        Worker {
+            commands,
+            shared,
+            state,
+            opener,
+            backoff,
+            pending,
+            commit_interval,
+            commit_began: now,
+            commit_due: None,
+            retain_due: now,
+        }
     }
 
     /// Runs until the store is closed or every handle is gone.
@@ -105,7 +119,8 @@ impl Worker {
             Command::Close(_) => {} // taken out by `run`
         }
         if self.commit_due.is_none() && !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
-            self.commit_due = Some(now + self.commit_interval);
+            // Counted from the commit before: what waited while that one was slow does not wait once more.
+            self.commit_due = Some((self.commit_began + self.commit_interval).max(now));
         }
     }
 
@@ -129,7 +144,7 @@ impl Worker {
 
     /// Writes and syncs everything pending; on success it is durable and its reservation is given back.
     fn commit(&mut self, now: Instant, wall_ms: u64) {
-        self.commit_due = None;
+        (self.commit_due, self.commit_began) = (None, now);
         let State::Open(disk) = &mut self.state else { return };
         match disk.commit(&self.pending, wall_ms) {
             Ok(()) => {

@@ -40,8 +40,6 @@ impl Gateway {
     /// Ends a turn; what it returns has to be started.
     pub(crate) fn turn(&mut self, now: Instant) -> Vec<Task> {
         self.turned = now;
-        let takes_more = self.storage_takes_more();
-        self.slots.set_storage(takes_more);
         if self.slots.poll_timeout().is_none_or(|at| at <= now) {
             self.slots.handle_timeout(now, clock::wall_ms());
         }
@@ -156,7 +154,7 @@ impl Gateway {
         for records in in_chunks(std::mem::take(&mut self.appends)) {
             let lost = records.len();
             if let Err(error) = self.context.store.append(records) {
-                // Publishes are refused long before the queue is full (`storage_takes_more`), also while the disk is away:
+                // Publishes are refused long before the queue is full (`look_at_store`), also while the disk is away:
                 // this is a turn that filled half of it, and what is lost was live but is in no history.
                 tracing::error!(%error, lost, "history was not kept");
                 self.tally.dropped.extend(std::iter::repeat_n(DropReason::Store, lost));
@@ -164,10 +162,12 @@ impl Gateway {
         }
     }
 
-    /// Whether new messages can be kept: the disk works, and its queue has room for all that may be on its way to it.
-    fn storage_takes_more(&self) -> bool {
+    /// Whether new messages can be kept: the disk works, and its queue has room for all that may be on its way to it. Asked
+    /// before every input: at the end of a turn it would be old for whoever comes next.
+    pub(crate) fn look_at_store(&mut self) {
         let store = &self.context.store;
-        store.status() == Status::Ok && store.queued_bytes() < STORE_QUEUE_BYTES / 2
+        let takes_more = store.status() == Status::Ok && store.queued_bytes() < STORE_QUEUE_BYTES / 2;
+        self.slots.set_storage(takes_more);
     }
 
     /// Reads history. What was stamped this turn is appended first, so that a read sees it.

@@ -1,6 +1,7 @@
 //! The thread over an engine that can be made slow, full or lost.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::PathBuf,
     sync::{
@@ -261,7 +262,7 @@ impl Files {
 }
 
 impl Opener for Files {
-    fn open(&mut self) -> Result<(Disk, Option<PathBuf>), EngineError> {
+    fn open(&mut self, _: &BTreeMap<u16, u64>) -> Result<(Disk, Option<PathBuf>), EngineError> {
         self.check()?;
         let lost = self.lost.swap(false, SeqCst);
         if lost {
