@@ -15,6 +15,7 @@ mod model;
 mod run;
 mod soak;
 mod steps;
+mod store;
 mod tidy;
 
 use clap::{Parser, Subcommand};
@@ -49,6 +50,10 @@ enum Command {
     ClusterSoak(soak::Options),
     /// Search everything that can happen to one slot, and find every mistake that is planted in its rules.
     Model(model::Options),
+    /// Kill -9 in a burst of publishes, restart, compare: what was acked and is missing, what is said about it.
+    KillStore(store::Kill),
+    /// Bit flips, cuts, missing files, full and broken disks: the process lives, no wrong byte, it recovers by itself.
+    DamageStore(store::Damage),
     /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
     Fuzz(fuzz::Options),
 }
@@ -61,6 +66,8 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
         Command::Model(options) => model::command(&options),
+        Command::KillStore(options) => store::kill(&options),
+        Command::DamageStore(options) => store::damage(&options),
         Command::Fuzz(options) => fuzz::command(&options),
     };
     match outcome {
