@@ -8,6 +8,7 @@ mod clock;
 mod counts;
 mod docs;
 mod fuzz;
+mod idle;
 mod image;
 mod install;
 mod kube;
@@ -54,6 +55,8 @@ enum Command {
     KillStore(store::Kill),
     /// Bit flips, cuts, missing files, full and broken disks: the process lives, no wrong byte, it recovers by itself.
     DamageStore(store::Damage),
+    /// Measure what an idle client costs the server in memory.
+    Idle(idle::Options),
     /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
     Fuzz(fuzz::Options),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Model(options) => model::command(&options),
         Command::KillStore(options) => store::kill(&options),
         Command::DamageStore(options) => store::damage(&options),
+        Command::Idle(options) => idle::command(&options),
         Command::Fuzz(options) => fuzz::command(&options),
     };
     match outcome {

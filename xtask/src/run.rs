@@ -86,6 +86,29 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("{} printed bytes that are not UTF-8", shown(command)))
 }
 
+/// The commit that was measured, and whether the tree had changes on top of it.
+pub(crate) fn commit() -> Result<String> {
+    let hash = output(command("git").args(["rev-parse", "--short", "HEAD"]))?;
+    let changes = output(command("git").args(["status", "--porcelain", "--untracked-files=no"]))?;
+    Ok(format!("{}{}", hash.trim(), if changes.is_empty() { "" } else { " with changes" }))
+}
+
+/// The machine that measures: processor, cores, memory, kernel.
+pub(crate) fn machine() -> Result<String> {
+    let field = |file: &str, name: &str| -> Result<String> {
+        let text = std::fs::read_to_string(file)?;
+        let line = text.lines().find(|line| line.starts_with(name)).with_context(|| format!("{file} has no {name}"))?;
+        Ok(line.split_once(':').map_or("", |(_, value)| value).trim().to_owned())
+    };
+    Ok(format!(
+        "{} ({} cores, {} of memory, Linux {})",
+        field("/proc/cpuinfo", "model name")?,
+        std::thread::available_parallelism()?,
+        field("/proc/meminfo", "MemTotal")?,
+        std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
+    ))
+}
+
 /// The first of these programs that the search path has.
 pub(crate) fn which(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;

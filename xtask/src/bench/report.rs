@@ -17,7 +17,7 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
         page,
         "Written by `cargo xtask bench` on {}, at commit {}, on {} ({} cores, {memory:.0} GiB, Linux {}).\n",
         run::output(run::command("date").args(["-u", "+%Y-%m-%d"]))?.trim(),
-        commit()?,
+        run::commit()?,
         machine["processor"].as_str().unwrap_or("an unnamed processor"),
         std::thread::available_parallelism()?,
         machine["kernel"].as_str().unwrap_or("of an unknown version"),
@@ -87,13 +87,6 @@ fn short(value: f64) -> String {
         0.0 => "0".to_owned(),
         v => format!("{v:.2}"),
     }
-}
-
-/// The commit that was measured, and whether the tree had changes on top of it.
-fn commit() -> Result<String> {
-    let hash = run::output(run::command("git").args(["rev-parse", "--short", "HEAD"]))?;
-    let changes = run::output(run::command("git").args(["status", "--porcelain", "--untracked-files=no"]))?;
-    Ok(format!("{}{}", hash.trim(), if changes.is_empty() { "" } else { " with changes" }))
 }
 
 #[cfg(test)]
