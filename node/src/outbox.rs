@@ -20,6 +20,8 @@ use crate::{
 
 /// Answers that may wait for one connection: two of the largest histories. Beyond it the connection is cut off.
 const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Capacity for own bytes that is kept when all have left: most clients are idle most of the time.
+const OWN_BYTES_KEPT: usize = 512;
 /// Bytes handed to the kernel in one call while catching up.
 const CATCH_UP_BYTES: usize = 256 * 1024;
 
@@ -95,7 +97,7 @@ impl Outbox {
         }
         match write(tcp, &self.own, &mut self.sent) {
             Ok(written) if written == self.own.len() => {
-                self.own.clear();
+                self.forget_own();
                 Progress::Done
             }
             Ok(written) => {
@@ -177,7 +179,12 @@ impl Outbox {
             Some(Segment::Own(bytes)) => bytes.extend_from_slice(rest),
             Some(Segment::Room { .. }) | None => self.backlog.push_back(Segment::Own(BytesMut::from(rest))),
         }
+        self.forget_own();
+    }
+
+    fn forget_own(&mut self) {
         self.own.clear();
+        self.own.shrink_to(OWN_BYTES_KEPT);
     }
 
     /// Notes a stretch of a room's log; whether that made a new cursor.

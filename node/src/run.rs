@@ -84,7 +84,7 @@ async fn turns(shard: &Rc<Shard>) {
 fn start(shard: &Rc<Shard>, task: Task) {
     match task {
         Task::AwaitWritable(key, line) => shard.spawn(catch_up(shard.clone(), key, line)),
-        Task::ReadWebSocket { key, line, rest } => shard.spawn(websocket::read(shard.clone(), key, line, rest)),
+        Task::ReadWebSocket { key, line, rest } => websocket::start(shard, key, line, &rest),
         Task::Fetch { read, from, request } => shard.spawn(fetch(shard.clone(), read, from, request)),
     }
 }

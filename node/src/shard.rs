@@ -1,7 +1,7 @@
 //! One shard as its tasks hold it: the gateway of this thread, and the way to give it something.
 //!
 //! Invariants: the gateway is borrowed only inside `with`, which never awaits; every input ends by waking the turn; every
-//! task is on one tracker and ends with the shard.
+//! task that has something to finish is on one tracker and ends with the shard.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, time::Instant};
 
@@ -15,12 +15,16 @@ use crate::{
     message::Message,
 };
 
+/// What is read from a client at once.
+const SCRATCH_BYTES: usize = 16 * 1024;
+
 /// See the module.
 pub(crate) struct Shard {
     number: u8,
     context: Arc<Context>,
     gateway: RefCell<Gateway>,
     wake: Notify,
+    scratch: RefCell<Vec<u8>>,
     tasks: TaskTracker,
     /// Cancelled when the shard's tasks must end.
     end: CancellationToken,
@@ -34,6 +38,7 @@ impl Shard {
             gateway: RefCell::new(Gateway::new(context.clone(), number, slots)),
             context,
             wake: Notify::new(),
+            scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
             tasks: TaskTracker::new(),
             end,
         })
@@ -92,6 +97,19 @@ impl Shard {
                 () = task => {}
             }
         });
+    }
+
+    /// Runs a task that only waits for a client, and is dropped where it stands when the thread ends. There are thousands:
+    /// one costs no more than itself.
+    #[expect(clippy::disallowed_methods, reason = "a stop has nothing to wait for")]
+    pub(crate) fn attend(&self, task: impl Future<Output = ()> + 'static) {
+        tokio::task::spawn_local(task);
+    }
+
+    /// Lends a buffer that the thread's tasks share: what is in it means nothing afterwards. Never call it from inside
+    /// itself.
+    pub(crate) fn with_scratch<T>(&self, work: impl FnOnce(&mut [u8]) -> T) -> T {
+        work(&mut self.scratch.borrow_mut())
     }
 
     /// Completes when the shard has to end. Cancel safe.

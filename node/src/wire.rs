@@ -6,10 +6,10 @@
 //! - a wire that is taken out of its connection is ended (`close`, `end`): its cursors are released and its tasks, which
 //!   hold the same `Line`, learn of it and stop.
 
-use std::{io, rc::Rc};
+use std::{cell::Cell, io, rc::Rc};
 
 use protocol::engine::frame;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tokio::sync::Notify;
 
 use crate::{
     outbox::{Outbox, Progress},
@@ -22,7 +22,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Line {
     tcp: Tcp,
-    ended: CancellationToken,
+    ended: Cell<bool>,
+    /// Told once, when it has.
+    end: Notify,
 }
 
 impl Line {
@@ -31,9 +33,16 @@ impl Line {
         &self.tcp
     }
 
+    /// Whether the wire has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
     /// Completes when the wire has ended. Cancel safe.
-    pub(crate) fn ended(&self) -> WaitForCancellationFuture<'_> {
-        self.ended.cancelled()
+    pub(crate) async fn ended(&self) {
+        if !self.has_ended() {
+            self.end.notified().await;
+        }
     }
 
     /// Reads until the peer has closed too, and throws it away. Cancel safe.
@@ -80,7 +89,7 @@ pub(crate) struct Wire {
 impl Wire {
     /// A wire that writes to this socket.
     pub(crate) fn new(tcp: Tcp) -> Wire {
-        let line = Rc::new(Line { tcp, ended: CancellationToken::new() });
+        let line = Rc::new(Line { tcp, ended: Cell::new(false), end: Notify::new() });
         Wire { line, outbox: Outbox::default(), lags: false }
     }
 
@@ -170,6 +179,7 @@ impl Wire {
 
 impl Drop for Wire {
     fn drop(&mut self) {
-        self.line.ended.cancel();
+        self.line.ended.set(true);
+        self.line.end.notify_waiters();
     }
 }

@@ -10,7 +10,7 @@ use mesh::{room::RoomKey, slot::Want};
 use protocol::{
     engine::{Message, session::CloseReason},
     socket_id,
-    socketio::{Args, Packet},
+    socketio::{Args, Packet, ROOT_NAMESPACE},
 };
 use smallvec::SmallVec;
 
@@ -53,7 +53,7 @@ impl Gateway {
         match packet {
             Packet::Connect { nsp, auth } => {
                 counter.of(PacketType::Connect).inc();
-                self.connect(key, nsp, auth.as_deref(), now);
+                self.connect(key, kept(&nsp), auth.as_deref(), now);
             }
             Packet::Disconnect { nsp } => {
                 counter.of(PacketType::Disconnect).inc();
@@ -228,4 +228,9 @@ impl Gateway {
             self.rooms.remove_if_unused(id);
         }
     }
+}
+
+/// A namespace's name to keep: the one in a packet is a slice of all that its client sent with it.
+fn kept(namespace: &str) -> ByteString {
+    if namespace == ROOT_NAMESPACE { ByteString::from_static(ROOT_NAMESPACE) } else { namespace.into() }
 }

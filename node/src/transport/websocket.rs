@@ -1,79 +1,173 @@
-//! One WebSocket's inbound half: frames read and parsed by tungstenite, messages given to the shard.
+//! One WebSocket's inbound half: bytes are read when there are some, parsed by tungstenite, and given to the shard as messages.
 //!
-//! Invariants: nothing is ever written to the socket here. What tungstenite wants to say (a pong, the echo of a close) goes
-//! through the connection's wire, so that it cannot land inside a frame that is half written; the limits are set before
-//! the first byte is parsed; nothing is parsed any more once the wire has ended, and the socket is let go soon after.
+//! Invariants:
+//! - a client that says nothing has neither buffer nor parser: a read goes to a buffer that all clients of the thread
+//!   share, and a parser lives as long as a message is incomplete;
+//! - nothing is ever written to the socket here. What tungstenite wants to say (a pong, the echo of a close) goes through
+//!   the connection's wire, so that it cannot land inside a frame that is half written;
+//! - the limits are set before the first byte is parsed; nothing is parsed any more once the wire has ended, and the
+//!   socket is let go soon after.
 
 use std::{
-    io,
-    pin::{Pin, pin},
+    io::{self, Read, Write},
+    ops::ControlFlow,
+    pin::pin,
     rc::Rc,
-    task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use futures_util::StreamExt;
 use protocol::engine::Message;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::timeout,
-};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self,
-        error::CapacityError,
-        protocol::{Role, WebSocketConfig},
-    },
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::{
+    self,
+    error::CapacityError,
+    protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
 use crate::{clock, key::ConnKey, shard::Shard, wire::Line};
 
-/// Allocated per connection; larger messages grow it while they are read.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
+/// What a parser takes at once, at least; larger messages grow it while they are read.
+const PARSE_BYTES: usize = 1_000;
 
 /// How long a peer may take to close its side after ours. Closing at once would make its kernel throw away our last words
 /// if something of it was still under way.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Reads a connection's WebSocket until it ends. Cancel safe: dropping it leaves the connection without a reader, which
-/// the shard does only when it stops.
-pub(crate) async fn read(shard: Rc<Shard>, key: ConnKey, line: Rc<Line>, rest: Bytes) {
-    let max = shard.context().session.max_payload;
-    let mut config = WebSocketConfig::default();
-    config.read_buffer_size = READ_BUFFER_BYTES;
-    config.write_buffer_size = 0;
-    // Only pongs and the echo of a close are written, each at once.
-    config.max_write_buffer_size = 4 * 1024;
-    config.max_message_size = Some(max);
-    config.max_frame_size = Some(max);
-    let stream = Inbound { shard: shard.clone(), key, line: line.clone() };
-    let mut socket = WebSocketStream::from_partially_read(stream, rest.to_vec(), Role::Server, Some(config)).await;
-    let mut ended = pin!(line.ended());
-    let end = loop {
-        let next = tokio::select! {
-            biased;
-            () = &mut ended => break None,
-            next = socket.next() => next,
-        };
-        match next {
-            Some(Ok(message)) => {
-                let Some(message) = message_of(message) else { continue };
-                shard.with(|gateway| gateway.handle_websocket_message(key, &line, message, clock::now()));
+/// Reads a connection's WebSocket until it ends, beginning with `rest`, which came with the request for it.
+pub(crate) fn start(shard: &Rc<Shard>, key: ConnKey, line: Rc<Line>, rest: &[u8]) {
+    let mut inbound = Inbound { shard: shard.clone(), key, line, incomplete: None };
+    let heard = inbound.parse(rest);
+    shard.attend(inbound.run(heard));
+}
+
+/// Whether reading goes on. If not, how the peer ended it: whether as it should, and the code it is told if it broke the
+/// rules; nothing if our side ended it.
+type Heard = ControlFlow<Option<(bool, Option<u16>)>>;
+
+/// What one WebSocket is read with. There is one for each client: keep it small.
+struct Inbound {
+    shard: Rc<Shard>,
+    key: ConnKey,
+    line: Rc<Line>,
+    /// There while a message is.
+    incomplete: Option<Box<Parser>>,
+}
+
+impl Inbound {
+    /// Cancel safe: dropping it leaves the connection without a reader, which the shard does only when it stops.
+    async fn run(mut self, mut heard: Heard) {
+        let line = self.line.clone();
+        {
+            let mut ended = pin!(line.ended());
+            while heard.is_continue() {
+                heard = tokio::select! {
+                    biased;
+                    () = &mut ended => ControlFlow::Break(None),
+                    readable = line.tcp().readable() => match readable {
+                        Ok(()) => self.read(),
+                        Err(_) => ControlFlow::Break(Some((false, None))),
+                    },
+                };
             }
-            Some(Err(error)) => break Some(end_of(&error)),
-            None => break Some((true, None)),
         }
-    };
-    if let Some((clean, code)) = end {
-        shard.with(|gateway| gateway.handle_websocket_closed(key, &line, clean, code, clock::now()));
+        if let ControlFlow::Break(Some((clean, code))) = heard {
+            self.shard.with(|gateway| gateway.handle_websocket_closed(self.key, &line, clean, code, clock::now()));
+        }
+        self.shard.spawn(async move {
+            let _ = timeout(GOODBYE_TIMEOUT, line.discard()).await;
+        });
     }
-    let line = line.clone();
-    shard.spawn(async move {
-        let _ = timeout(GOODBYE_TIMEOUT, line.discard()).await;
-    });
+
+    /// Reads and parses what has come, if anything has.
+    fn read(&mut self) -> Heard {
+        let shard = self.shard.clone();
+        shard.with_scratch(|scratch| match self.line.tcp().try_read(scratch) {
+            Ok(0) => ControlFlow::Break(Some((false, None))),
+            Ok(read) => self.parse(&scratch[..read]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(Some((false, None))),
+        })
+    }
+
+    /// Takes these bytes apart and gives every message in them to the shard.
+    fn parse(&mut self, bytes: &[u8]) -> Heard {
+        if bytes.is_empty() {
+            return ControlFlow::Continue(());
+        }
+        let Inbound { shard, key, line, incomplete } = self;
+        let max_payload = shard.context().session.max_payload;
+        let mut parser = incomplete.take().unwrap_or_else(|| Box::new(Parser::new(max_payload, bytes.len())));
+        parser.given += bytes.len();
+        let mut stream = Stream { bytes, shard, key: *key, line };
+        while !line.has_ended() {
+            match parser.next(&mut stream) {
+                Ok(Some(message)) => {
+                    let Some(message) = message_of(message) else { continue };
+                    shard.with(|gateway| gateway.handle_websocket_message(*key, line, message, clock::now()));
+                }
+                Ok(None) => {
+                    *incomplete = Some(parser).filter(|parser| !parser.is_done());
+                    return ControlFlow::Continue(());
+                }
+                Err(error) => return ControlFlow::Break(Some(end_of(&error))),
+            }
+        }
+        ControlFlow::Break(None)
+    }
+}
+
+/// Takes frames apart by the rules of RFC 6455.
+struct Parser {
+    context: WebSocketContext,
+    /// Bytes it was given.
+    given: usize,
+    /// Bytes that the messages which came out of it took at least.
+    whole: usize,
+}
+
+impl Parser {
+    /// A parser that is given about so many bytes at first.
+    fn new(max_payload: usize, bytes: usize) -> Parser {
+        let mut config = WebSocketConfig::default();
+        config.read_buffer_size = bytes.max(PARSE_BYTES);
+        config.write_buffer_size = 0;
+        // Only pongs and the echo of a close are written, each at once.
+        config.max_write_buffer_size = 4 * 1024;
+        config.max_message_size = Some(max_payload);
+        config.max_frame_size = Some(max_payload);
+        Parser { context: WebSocketContext::new(Role::Server, Some(config)), given: 0, whole: 0 }
+    }
+
+    /// The next message, control frames among them; none when the stream has no more bytes now.
+    fn next(&mut self, stream: &mut (impl Read + Write)) -> Result<Option<tungstenite::Message>, tungstenite::Error> {
+        match self.context.read(stream) {
+            Ok(message) => {
+                self.whole += shortest_frame(message.len());
+                Ok(Some(message))
+            }
+            Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether nothing of what it was given is left in it. A message that came in fragments took more bytes than were
+    /// counted for it: its parser is kept, which costs memory and is never wrong.
+    fn is_done(&self) -> bool {
+        self.given == self.whole
+    }
+}
+
+/// Bytes of the shortest frame that a client can make of a payload (RFC 6455, 5.2).
+fn shortest_frame(payload: usize) -> usize {
+    const HEADER_AND_MASK: usize = 2 + 4;
+    let length = match payload {
+        0..=125 => 0,
+        126..=0xffff => 2,
+        _ => 8,
+    };
+    HEADER_AND_MASK + length + payload
 }
 
 fn message_of(message: tungstenite::Message) -> Option<Message> {
@@ -108,40 +202,103 @@ fn end_of(error: &tungstenite::Error) -> (bool, Option<u16>) {
     }
 }
 
-/// The socket as tungstenite sees it: reads come from TCP, writes go to the wire.
-struct Inbound {
-    shard: Rc<Shard>,
+/// The socket as tungstenite sees it: reads take what was read already, writes go to the wire.
+struct Stream<'a> {
+    bytes: &'a [u8],
+    shard: &'a Shard,
     key: ConnKey,
-    line: Rc<Line>,
+    line: &'a Rc<Line>,
 }
 
-impl AsyncRead for Inbound {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.line.tcp().poll_read_ready(cx))?;
-            match self.line.tcp().try_read(buf.initialize_unfilled()) {
-                Ok(read) => {
-                    buf.advance(read);
-                    return Poll::Ready(Ok(()));
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Poll::Ready(Err(error)),
-            }
+impl Read for Stream<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.bytes.read(buffer) }
+    }
+}
+
+impl Write for Stream<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.shard.with(|gateway| gateway.write_control(self.key, self.line, bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use protocol::engine::frame::{Opcode, put_masked};
+
+    use super::*;
+
+    /// Bytes that were read; answers go nowhere.
+    struct Given<'a>(&'a [u8]);
+
+    impl Read for Given<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            if self.0.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { self.0.read(buffer) }
         }
     }
-}
 
-impl AsyncWrite for Inbound {
-    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.shard.with(|gateway| gateway.write_control(self.key, &self.line, bytes));
-        Poll::Ready(Ok(bytes.len()))
+    impl Write for Given<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Reads as `Inbound` does: with a parser only while something is incomplete.
+    fn read(kept: &mut Option<Parser>, bytes: &[u8]) -> Vec<tungstenite::Message> {
+        let mut parser = kept.take().unwrap_or_else(|| Parser::new(1_000_000, bytes.len()));
+        parser.given += bytes.len();
+        let mut given = Given(bytes);
+        let messages = std::iter::from_fn(|| parser.next(&mut given).unwrap()).collect();
+        *kept = Some(parser).filter(|parser| !parser.is_done());
+        messages
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    #[test]
+    fn wherever_the_bytes_are_cut_the_same_messages_come_out_and_nothing_is_kept_between_them() {
+        let payloads = [0, 126, 125, 4_000, 70_000, 1, 2];
+        let (mut bytes, mut borders) = (Vec::new(), vec![0]);
+        for (payload, opcode) in payloads.iter().zip([Opcode::Text, Opcode::Binary, Opcode::Ping].iter().cycle()) {
+            put_masked(&mut bytes, *opcode, &[&vec![b'x'; *payload]], [1, 2, 3, 4]);
+            borders.push(bytes.len());
+        }
+        let cuts = (0..bytes.len()).filter(|cut| cut % 977 == 0 || borders.iter().any(|at| at.abs_diff(*cut) < 16));
+        for cut in cuts {
+            let mut kept = None;
+            let mut messages = read(&mut kept, &bytes[..cut]);
+            assert_eq!(kept.is_none(), borders.contains(&cut), "cut at {cut}");
+            messages.extend(read(&mut kept, &bytes[cut..]));
+            assert!(kept.is_none(), "cut at {cut}");
+            assert!(messages.iter().map(tungstenite::Message::len).eq(payloads), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_message_in_fragments_comes_out_whole_whatever_was_kept() {
+        let (mut kept, mut messages) = (None, Vec::new());
+        for frame in [&b"\x01\x82\0\0\0\0he"[..], b"\x89\x80\0\0\0\0", b"\x80\x83\0\0\0\0llo"] {
+            messages.extend(read(&mut kept, frame));
+            assert!(kept.is_some());
+        }
+        let expected = [tungstenite::Message::Ping(Bytes::new()), tungstenite::Message::text("hello")];
+        assert_eq!(messages, expected);
+    }
+
+    #[test]
+    fn a_frame_is_never_shorter_than_is_counted() {
+        for (payload, frame) in [(0, 6), (125, 131), (126, 134), (0xffff, 0xffff + 8), (0x10000, 0x10000 + 14)] {
+            assert_eq!(shortest_frame(payload), frame);
+            let mut made = Vec::new();
+            put_masked(&mut made, Opcode::Text, &[&vec![b'x'; payload]], [1, 2, 3, 4]);
+            assert_eq!(made.len(), frame);
+        }
     }
 }

@@ -25,7 +25,8 @@ pub struct Decoder {
     limits: DecoderLimits,
     /// Until the first message came, none.
     parser: Option<Parser>,
-    assembly: Option<Assembly>,
+    /// Rare, and large beside the rest.
+    assembly: Option<Box<Assembly>>,
 }
 
 /// A packet that waits for its attachments.
@@ -80,7 +81,7 @@ impl Decoder {
                 if missing == 0 {
                     return Ok(Some(packet));
                 }
-                self.assembly = Some(Assembly { packet, missing, bytes: text.len() });
+                self.assembly = Some(Box::new(Assembly { packet, missing, bytes: text.len() }));
                 Ok(None)
             }
             (Some(mut assembly), Message::Binary(data)) => {

@@ -297,7 +297,12 @@ impl Session {
             }
             return Some(Output::PollAnswer(body));
         }
-        self.outputs.pop_front()
+        let output = self.outputs.pop_front();
+        if output.is_none() {
+            // There are thousands of sessions that have nothing to say.
+            self.outputs = VecDeque::new();
+        }
+        output
     }
 
     fn handle_packet(&mut self, packet: Packet, now: Instant) -> Result<(), ()> {
