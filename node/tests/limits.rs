@@ -74,10 +74,10 @@ fn an_address_may_have_so_many_connections_and_gets_one_back_for_one_that_ends()
 #[test]
 fn sockets_that_ask_for_nothing_count_for_their_address_too() {
     let node = Node::start_with(&[("STARLING_LIMITS__PER_IP", "3")]);
-    let idle: Vec<Connection> = (0..3).map(|_| Connection::open(node.clients)).collect();
-    let told = Connection::open(node.clients).answer().expect("an answer without a request");
-    assert_eq!(told.status, 429);
-    drop(idle);
+    // Which of them is too much depends on who of the node's threads is first.
+    let idle: Vec<Connection> = (0..4).map(|_| Connection::open(node.clients)).collect();
+    let told: Vec<u16> = idle.into_iter().filter_map(|mut idle| idle.answer()).map(|answer| answer.status).collect();
+    assert_eq!(told, [429], "one of four is told so without having asked");
     until("a place", || exchange(node.clients, &get("EIO=4&transport=polling")).is_some_and(|a| a.status == 200));
     node.stop().unwrap();
 }

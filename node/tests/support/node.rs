@@ -35,9 +35,23 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it with these environment variables and waits until it is ready.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Node {
+        Node::start(program(), settings)
+    }
+
+    /// The same with so few descriptors.
+    pub(crate) fn start_short_of_descriptors(descriptors: u32, settings: &[(&str, &str)]) -> Node {
+        let mut shell = Command::new("sh");
+        let program = program();
+        shell.args(["-c", &format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"")]).arg(program.get_program());
+        for (name, _) in program.get_envs() {
+            shell.env_remove(name);
+        }
+        Node::start(shell, settings)
+    }
+
+    fn start(mut command: Command, settings: &[(&str, &str)]) -> Node {
         let dir = tempfile::tempdir().unwrap();
         let (clients, admin) = (free_address(), free_address());
-        let mut command = program();
         command
             .args(["--listen", &clients.to_string(), "--admin-listen", &admin.to_string(), "--data-dir"])
             .arg(dir.path().join("data"))
