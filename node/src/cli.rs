@@ -17,7 +17,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Problem};
 
@@ -68,8 +68,17 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running node how the cluster is; exits 0 if healthy, 4 if not, 3 if nobody answers.
     Status(StatusArgs),
+    /// Print a script that completes commands and flags in a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
     /// Print the version.
-    Version,
+    Version {
+        /// Print it as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// The flags of `serve`; each wins over the environment and the file.
@@ -129,12 +138,21 @@ struct DevArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Check the configuration: file, environment and flags.
-    Check(ServeArgs),
+    Check {
+        /// Print the problems as JSON, to standard output.
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
     /// Print the configuration in force.
     Show {
         /// Say where each value came from.
         #[arg(long)]
         origin: bool,
+        /// Print it as JSON, with origins.
+        #[arg(long)]
+        json: bool,
         #[command(flatten)]
         serve: ServeArgs,
     },
@@ -144,7 +162,11 @@ enum ConfigCommand {
         file: Option<PathBuf>,
     },
     /// Print every environment variable that is configuration.
-    Env,
+    Env {
+        /// Print them as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -165,7 +187,17 @@ pub fn run(serve: Serve) -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
-        Command::Version => {
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "starling", &mut script);
+            say(String::from_utf8_lossy(&script).trim_end());
+            Exit::Ok
+        }
+        Command::Version { json: true } => {
+            say(serde_json::json!({ "name": "starling", "version": env!("CARGO_PKG_VERSION") }));
+            Exit::Ok
+        }
+        Command::Version { json: false } => {
             say(format_args!("starling {}", env!("CARGO_PKG_VERSION")));
             Exit::Ok
         }
@@ -175,7 +207,10 @@ pub fn run(serve: Serve) -> ExitCode {
 
 fn run_serve(arguments: &ServeArgs, serve: Serve) -> Exit {
     let config = match crate::config::load(&sources::gather(arguments)) {
-        Ok(loaded) => loaded.config,
+        Ok(loaded) => {
+            loaded.warnings.iter().for_each(complain);
+            loaded.config
+        }
         Err(problems) => return report(&problems),
     };
     match serve(config) {

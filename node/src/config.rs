@@ -14,6 +14,7 @@ mod limits;
 mod namespace;
 mod problem;
 mod render;
+mod secret;
 mod settle;
 mod source;
 mod value;
@@ -28,12 +29,12 @@ use std::time::Duration;
 
 use source::Notes;
 
-pub use check::{CLUSTER_KEY_BYTES_MIN, read_key_file};
 pub use key::{KEYS, Key};
 pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
 pub use limits::Limits;
 pub use problem::{Code, Origin, Problem};
 pub use render::{environment, environment_json, example, show, show_json};
+pub use secret::{KEY_BYTES_MIN, read_key_file};
 pub use source::{Facts, File, Flag, Sources};
 pub use value::{LogFormat, Networks, Origins, Raw, Size, StoreKind, Transports};
 
@@ -190,13 +191,15 @@ pub struct Loaded {
     pub config: Config,
     /// Origin by path of key, rows of repeated tables counted (`namespace[0].name`); what is absent has its default.
     pub origins: BTreeMap<String, Origin>,
+    /// What a node can start with, but should not.
+    pub warnings: Vec<Problem>,
 }
 
 /// Reads and checks a configuration. Pure: all that is looked at besides `sources` are the files of keys that they name.
 ///
 /// # Errors
 /// Every problem found, in the order file, environment, flags, rules across keys. Nothing was changed; the caller
-/// prints one line per problem and ends with exit code 78.
+/// prints one line per problem and ends with exit code 78. Warnings alone are no error.
 pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     let mut notes = Notes::default();
     let mut config = settle::defaults(&sources.facts);
@@ -207,5 +210,9 @@ pub fn load(sources: &Sources) -> Result<Loaded, Vec<Problem>> {
     if file_is_readable {
         check::check(&config, &origins, &mut problems);
     }
-    if problems.is_empty() { Ok(Loaded { config, origins }) } else { Err(problems) }
+    if problems.iter().all(|problem| problem.code.is_warning()) {
+        Ok(Loaded { config, origins, warnings: problems })
+    } else {
+        Err(problems)
+    }
 }

@@ -120,7 +120,7 @@ describe("a configuration that cannot be right ends with 78 and says what is wro
       says: [/key/],
     },
     "seeds without an ordinal": {
-      args: () => ["serve", "--node", "gw", "--seed", "127.0.0.1:3999", "--cluster-key-file", config("k".repeat(64))],
+      args: () => ["serve", "--node", "gw", "--seed", "127.0.0.1:3999", "--cluster-key-file", config("0123456789abcdef".repeat(4))],
       says: [/ordinal/],
     },
     "an environment variable that no key has": {

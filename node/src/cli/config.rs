@@ -6,19 +6,17 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
-use super::{ConfigCommand, Exit, complain, report, say, sources};
-use crate::config;
+use super::{ConfigCommand, Exit, ServeArgs, complain, report, say, sources};
+use crate::config::{self, Problem};
 
 pub(super) fn run(command: &ConfigCommand) -> Exit {
     match command {
-        ConfigCommand::Check(arguments) => match config::load(&sources::gather(arguments)) {
-            Ok(_) => {
-                say("the configuration is good");
+        ConfigCommand::Check { json, serve } => check(*json, serve),
+        ConfigCommand::Show { origin, json, serve } => match config::load(&sources::gather(serve)) {
+            Ok(loaded) if *json => {
+                say(config::show_json(&loaded));
                 Exit::Ok
             }
-            Err(problems) => report(&problems),
-        },
-        ConfigCommand::Show { origin, serve } => match config::load(&sources::gather(serve)) {
             Ok(loaded) => {
                 say(config::show(&loaded, *origin).trim_end());
                 Exit::Ok
@@ -30,11 +28,32 @@ pub(super) fn run(command: &ConfigCommand) -> Exit {
             say(config::example().trim_end());
             Exit::Ok
         }
-        ConfigCommand::Env => {
+        ConfigCommand::Env { json: true } => {
+            say(config::environment_json());
+            Exit::Ok
+        }
+        ConfigCommand::Env { json: false } => {
             say(config::environment().trim_end());
             Exit::Ok
         }
     }
+}
+
+fn check(json: bool, arguments: &ServeArgs) -> Exit {
+    let (exit, problems) = match config::load(&sources::gather(arguments)) {
+        Ok(loaded) => (Exit::Ok, loaded.warnings),
+        Err(problems) => (Exit::BadConfig, problems),
+    };
+    if json {
+        let problems: Vec<_> = problems.iter().map(Problem::to_json).collect();
+        say(serde_json::json!({ "good": exit == Exit::Ok, "problems": problems }));
+    } else {
+        problems.iter().for_each(complain);
+        if exit == Exit::Ok {
+            say("the configuration is good");
+        }
+    }
+    exit
 }
 
 fn create(path: &Path) -> Exit {

@@ -6,48 +6,22 @@
 mod namespaces;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use super::secret::{is_world_readable, read_key_file};
 use super::settle::ordinal_of;
 use super::value::{Setting, quote};
 use super::{Code, Config, Origin, Problem, Size};
 use crate::tls::Pair;
-
-/// Shortest cluster key in bytes, after white space around it was removed.
-pub const CLUSTER_KEY_BYTES_MIN: usize = 32;
-
-/// A key is a secret, not a document: whatever is longer is the wrong file.
-const KEY_FILE_BYTES_MAX: u64 = 64 * 1024;
-
-/// Reads a key file: raw bytes, white space around them removed (interface.md 3).
-///
-/// # Errors
-/// A sentence that says why the file cannot serve as a key; nothing was changed.
-pub fn read_key_file(path: &Path) -> Result<Vec<u8>, String> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(KEY_FILE_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let key = bytes.trim_ascii();
-    if bytes.len() as u64 > KEY_FILE_BYTES_MAX {
-        return Err(format!("{} is too long for a key", path.display()));
-    }
-    if key.len() < CLUSTER_KEY_BYTES_MIN {
-        return Err(format!("{} holds {} bytes, a key needs {CLUSTER_KEY_BYTES_MIN}", path.display(), key.len()));
-    }
-    Ok(key.to_vec())
-}
 
 const HOUR: Duration = Duration::from_secs(3600);
 const HISTORY_TTL_MIN: Duration = Duration::from_secs(1);
 const HISTORY_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 const HISTORY_SIZE_MAX: usize = 100_000;
 
-/// Appends every rule that `config` breaks.
+/// Appends every rule that `config` breaks, and what it had better not do.
 pub(super) fn check(config: &Config, origins: &BTreeMap<String, Origin>, problems: &mut Vec<Problem>) {
     let mut checker = Checker { config, origins, problems };
     checker.times();
@@ -203,9 +177,7 @@ impl Checker<'_> {
     fn cluster(&mut self) {
         let cluster = &self.config.cluster;
         if let Some(file) = &cluster.key_file {
-            if let Err(reason) = read_key_file(file) {
-                self.refuse(Code::Cluster, "cluster.key_file", format!("\"cluster.key_file\": {reason}"), "");
-            }
+            self.key_file("cluster.key_file", file);
         } else if !cluster.seeds.is_empty() {
             let message = "\"cluster.seeds\" needs \"cluster.key_file\": nodes know each other by it";
             self.refuse(
@@ -228,6 +200,17 @@ impl Checker<'_> {
         }
         for seed in &cluster.seeds {
             self.seed(seed);
+        }
+    }
+
+    /// A file with a secret: what is in it, and who can read it.
+    fn key_file(&mut self, path: &str, file: &Path) {
+        if let Err(reason) = read_key_file(file) {
+            let hint = "make one: head -c 32 /dev/urandom | base64";
+            self.refuse(Code::Cluster, path, format!("\"{path}\": {reason}"), hint);
+        } else if is_world_readable(file) {
+            let message = format!("\"{path}\": every user of this machine can read {}", file.display());
+            self.refuse(Code::Readable, path, message, "chmod o-rwx");
         }
     }
 

@@ -1,6 +1,6 @@
 //! What can be wrong with a configuration, said in one line.
 //!
-//! Invariants: a code never changes its meaning; the text of a problem holds no line break, whatever the input held.
+//! Invariants: a warning is what a node can start with, an error is what it cannot; a code never changes its meaning; the text of a problem holds no line break, whatever the input held.
 
 use std::fmt;
 
@@ -63,6 +63,8 @@ pub enum Code {
     Cluster,
     /// The certificate cannot serve.
     Tls,
+    /// A secret lies open on this machine: a warning.
+    Readable,
 }
 
 impl Code {
@@ -78,7 +80,17 @@ impl Code {
             Code::Conflict => "C021",
             Code::Cluster => "C022",
             Code::Tls => "C023",
+            Code::Readable => "C030",
         }
+    }
+
+    /// Whether a node can start with it, although it should not.
+    pub fn is_warning(self) -> bool {
+        self == Code::Readable
+    }
+
+    fn severity(self) -> &'static str {
+        if self.is_warning() { "warning" } else { "error" }
     }
 }
 
@@ -105,6 +117,15 @@ impl Problem {
         self
     }
 
+    /// The problem as JSON: `{severity, code, message, at, hint}`; what is absent is null.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Problem { code, message, origin, hint } = self;
+        let at = origin.as_ref().map(ToString::to_string);
+        serde_json::json!({
+            "severity": code.severity(), "code": code.as_str(), "message": message, "at": at, "hint": hint
+        })
+    }
+
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Problem {
         self.hint = Some(hint.into());
         self
@@ -113,7 +134,7 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut line = format!("error[{}]: {}", self.code.as_str(), self.message);
+        let mut line = format!("{}[{}]: {}", self.code.severity(), self.code.as_str(), self.message);
         if let Some(origin) = &self.origin {
             line += &format!(" at {origin}");
         }

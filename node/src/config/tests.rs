@@ -1,7 +1,9 @@
 //! Tests of the configuration: one table of refusals, then precedence, origins, defaults, and the texts made from keys.
 
+use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -178,7 +180,7 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     (
         "[cluster]\nkey_file = \"does/not/exist\"",
-        r#"error[C022]: "cluster.key_file": cannot read does/not/exist: No such file or directory (os error 2) at s.toml:2:1"#,
+        r#"error[C022]: "cluster.key_file": cannot read does/not/exist: No such file or directory (os error 2) at s.toml:2:1 (make one: head -c 32 /dev/urandom | base64)"#,
     ),
 ];
 
@@ -455,7 +457,7 @@ fn key_file(bytes: &[u8]) -> tempfile::NamedTempFile {
 
 #[test]
 fn a_cluster_needs_a_key_numbers_and_seeds_that_can_be_reached() {
-    let key = key_file(&[b'k'; 32]);
+    let key = key_file(b"0123456789abcdef0123456789abcdef");
     let with = |rest: &str| from_file(&format!("[cluster]\nkey_file = \"{}\"\n{rest}", key.path().display()));
     assert!(with("").unwrap().config.is_clustered());
     assert!(with("seeds = [\"localhost:3012\", \"[::1]:3012\"]").is_ok());
@@ -472,6 +474,32 @@ fn a_key_is_what_is_left_between_white_space_and_long_enough() {
     assert_eq!(read(b"  0123456789abcdef0123456789abcdef\r\n").unwrap(), b"0123456789abcdef0123456789abcdef");
     assert!(read(b"0123456789abcdef0123456789abcde\n\n\n\n").unwrap_err().contains("holds 31 bytes"));
     assert!(read(&[b'k'; 70_000]).unwrap_err().contains("too long"));
+    assert!(read(&[b'k'; 64]).unwrap_err().contains("1 different bytes"));
+    assert!(read(b"changemechangemechangemechangeme").unwrap_err().contains("7 different bytes"));
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_is_a_warning() {
+    let key = key_file(b"0123456789abcdef0123456789abcdef");
+    let load = || from_file(&format!("[cluster]\nkey_file = \"{}\"", key.path().display())).unwrap();
+    for (mode, warnings) in [(0o600, 0), (0o640, 0), (0o604, 1), (0o644, 1)] {
+        fs::set_permissions(key.path(), fs::Permissions::from_mode(mode)).unwrap();
+        assert_eq!(load().warnings.len(), warnings, "{mode:o}");
+    }
+    let expected = format!(
+        "warning[C030]: \"cluster.key_file\": every user of this machine can read {} at s.toml:2:1 (chmod o-rwx)",
+        key.path().display()
+    );
+    assert_eq!(load().warnings[0].to_string(), expected);
+}
+
+#[test]
+fn no_key_holds_a_secret_itself() {
+    for key in
+        KEYS.iter().filter(|key| ["key", "secret", "token", "password"].iter().any(|word| key.path.contains(word)))
+    {
+        assert!(key.path.ends_with("_file") || key.repeats, "{}", key.path);
+    }
 }
 
 #[test]
