@@ -5,6 +5,7 @@
 
 mod config;
 mod dev;
+mod doctor;
 mod http;
 mod sources;
 mod status;
@@ -68,6 +69,8 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running node how the cluster is; exits 0 if healthy, 4 if not, 3 if nobody answers.
     Status(StatusArgs),
+    /// Check whether this machine can run the node that the configuration describes; exits 1 if not.
+    Doctor(DoctorArgs),
     /// Print a script that completes commands and flags in a shell.
     Completions {
         /// Which shell.
@@ -170,6 +173,15 @@ enum ConfigCommand {
 }
 
 #[derive(Debug, Args)]
+struct DoctorArgs {
+    /// Print the findings as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Args)]
 struct StatusArgs {
     /// Admin address of the node to ask.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
@@ -187,6 +199,7 @@ pub fn run(serve: Serve) -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "starling", &mut script);

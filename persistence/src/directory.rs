@@ -23,11 +23,11 @@ use crate::{
     supervisor::Opener,
 };
 
-const STORE_DIR: &str = "history";
+pub(crate) const STORE_DIR: &str = "history";
 /// Copies of files that a failed engine does not let go of.
 const COPY_DIR: &str = "history.copy";
-const LOCK_FILE: &str = "lock";
-const GENERATION_FILE: &str = "generation";
+pub(crate) const LOCK_FILE: &str = "lock";
+pub(crate) const GENERATION_FILE: &str = "generation";
 
 /// The data directory, held by a lock for as long as this lives.
 pub(crate) struct Directory {

@@ -20,6 +20,7 @@ mod disk;
 mod engine;
 mod error;
 mod index;
+mod inspect;
 mod key;
 mod ledger;
 mod memory;
@@ -44,6 +45,7 @@ use std::{
 use bytes::Bytes;
 
 pub use error::{AppendError, CloseError, OpenError, ReadError};
+pub use inspect::{copy_store, holds_store, is_in_use, store_bytes};
 pub use stats::{COMMIT_BOUNDS_MS, Stats};
 pub use store::{QUEUED_READS_MAX, Status, Store, open};
 

@@ -162,6 +162,7 @@ impl Checker<'_> {
                     let hint = "give a PEM chain and the key it was made with";
                     self.refuse(Code::Tls, "server.tls.cert", format!("\"server.tls\": {reason}"), hint);
                 }
+                self.secret_of_all("server.tls.key", key);
             }
             (Some(_), None) => {
                 let message = "\"server.tls.cert\" needs \"server.tls.key\"";
@@ -208,7 +209,13 @@ impl Checker<'_> {
         if let Err(reason) = read_key_file(file) {
             let hint = "make one: head -c 32 /dev/urandom | base64";
             self.refuse(Code::Cluster, path, format!("\"{path}\": {reason}"), hint);
-        } else if is_world_readable(file) {
+        } else {
+            self.secret_of_all(path, file);
+        }
+    }
+
+    fn secret_of_all(&mut self, path: &str, file: &Path) {
+        if is_world_readable(file) {
             let message = format!("\"{path}\": every user of this machine can read {}", file.display());
             self.refuse(Code::Readable, path, message, "chmod o-rwx");
         }

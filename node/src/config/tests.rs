@@ -498,7 +498,7 @@ fn no_key_holds_a_secret_itself() {
     for key in
         KEYS.iter().filter(|key| ["key", "secret", "token", "password"].iter().any(|word| key.path.contains(word)))
     {
-        assert!(key.path.ends_with("_file") || key.repeats, "{}", key.path);
+        assert!(key.path.ends_with("_file") || key.path == "server.tls.key" || key.repeats, "{}", key.path);
     }
 }
 
