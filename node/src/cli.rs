@@ -6,6 +6,7 @@
 mod config;
 mod dev;
 mod doctor;
+mod history;
 mod http;
 mod sources;
 mod status;
@@ -71,6 +72,9 @@ enum Command {
     Status(StatusArgs),
     /// Check whether this machine can run the node that the configuration describes; exits 1 if not.
     Doctor(DoctorArgs),
+    /// Save or bring back the stored history of a node that is not running.
+    #[command(subcommand)]
+    History(HistoryCommand),
     /// Print a script that completes commands and flags in a shell.
     Completions {
         /// Which shell.
@@ -181,6 +185,34 @@ struct DoctorArgs {
     serve: ServeArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum HistoryCommand {
+    /// Write everything that a data directory holds, as lines of JSON.
+    Export {
+        /// File to create; standard output if left out.
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        dir: HistoryArgs,
+    },
+    /// Bring what `export` wrote into a data directory: all of it, or nothing.
+    Import {
+        /// File that `export` wrote.
+        file: PathBuf,
+        #[command(flatten)]
+        dir: HistoryArgs,
+    },
+}
+
+#[derive(Debug, Args)]
+struct HistoryArgs {
+    /// Data directory of the node [store.dir].
+    #[arg(long, value_name = "DIR", default_value = "./starling-data")]
+    data_dir: PathBuf,
+    /// Print what was done as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 struct StatusArgs {
     /// Admin address of the node to ask.
@@ -200,6 +232,7 @@ pub fn run(serve: Serve) -> ExitCode {
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
+        Command::History(command) => history::run(&command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "starling", &mut script);

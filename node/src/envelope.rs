@@ -125,6 +125,13 @@ pub(crate) fn items<'a>(frames: impl Iterator<Item = &'a Frame>, parser: Parser)
     items
 }
 
+/// One frame as an item by itself, binary values as `{"$base64": "…"}`; `None` if it holds no event of ours.
+pub(crate) fn item(frame: &Frame) -> Option<String> {
+    let mut items = Items::default();
+    put_item(&mut items, frame, &open(&frame.payload, frame.room.namespace())?, false)?;
+    Some(items.json)
+}
+
 fn put_item(items: &mut Items, frame: &Frame, args: &Args, inline: bool) -> Option<()> {
     let elements = args.elements().ok()?;
     let (event, rest) = elements.split_first()?;

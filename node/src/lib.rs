@@ -20,6 +20,7 @@ pub mod metrics;
 mod addresses;
 mod admission;
 mod builtin;
+mod archive;
 mod clock;
 mod cluster;
 mod conduct;
