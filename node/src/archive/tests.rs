@@ -112,7 +112,7 @@ fn what_is_no_whole_file_is_refused_with_its_line_and_reason() {
         (vec![header(), "{}".to_owned()], 2, "none of header"),
         (vec![header(), "[]".to_owned()], 2, "none of header"),
         (vec![header(), text(&lobby(1))[..90].to_owned()], 2, "cannot be read"),
-        (vec![header(), broken(&lobby(1), "IC", "ID")], 2, "does not have its sum"),
+        (vec![header(), broken(&lobby(1), "\"IAEA", "\"IAEB")], 2, "does not have its sum"),
         (vec![header(), broken(&lobby(1), "\"frame\":\"", "\"frame\":\"*")], 2, "no base64"),
         (vec![header(), broken(&lobby(1), "\"offset\":1", "\"offset\":2")], 2, "another room, offset"),
         (vec![header(), broken(&lobby(1), "\"lobby\"", "\"lounge\"")], 2, "another room, offset"),

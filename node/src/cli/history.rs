@@ -35,10 +35,11 @@ pub(super) fn run(command: &HistoryCommand) -> Exit {
     match carried {
         Ok(carried) => {
             let told = tell(verb, dir, &carried);
+            // Standard output may be the file itself.
             if to_stdout {
-                complain(told)
+                complain(told);
             } else {
-                say(told)
+                say(told);
             }
             Exit::Ok
         }

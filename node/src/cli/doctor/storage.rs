@@ -131,8 +131,7 @@ fn opened(dir: &Path, bytes: u64) -> io::Result<Finding> {
     // The copy is thrown away: how it closes does not matter.
     let _ = opened.store.close();
     if opened.quarantined.is_some() {
-        let to_do =
-            "nothing: the node moves it aside and starts empty; history export saves what can be read from a copy";
+        let to_do = "the node moves it aside and starts with no history; look at the disk (dmesg), copy the directory if it matters";
         return Ok(Finding::fail(STORE, "it is damaged", to_do));
     }
     Ok(match status {
