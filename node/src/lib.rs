@@ -19,8 +19,8 @@ pub mod metrics;
 
 mod addresses;
 mod admission;
-mod builtin;
 mod archive;
+mod builtin;
 mod clock;
 mod cluster;
 mod conduct;

@@ -3,12 +3,12 @@
 use bytestring::ByteString;
 use mesh::{NodeId, room::RoomKey, wire::message::Origin};
 use proptest::prelude::*;
-use serde_json::value::RawValue;
+use protocol::socketio::Args;
 
 use super::*;
 
 fn frame(room: &RoomKey, n: u64, args: &str, attachments: &[Bytes]) -> Frame {
-    let args = RawValue::from_string(args.to_owned()).unwrap();
+    let args = Args { json: format!("[{args}]").into(), attachments: attachments.to_vec() };
     Frame {
         slot: room.slot(),
         room: room.clone(),
@@ -22,7 +22,7 @@ fn frame(room: &RoomKey, n: u64, args: &str, attachments: &[Bytes]) -> Frame {
         id: ByteString::new(),
         from: ByteString::from_static("ann}"),
         except: vec![],
-        payload: envelope::payload(room.namespace(), "chat", &[&*args], attachments),
+        payload: envelope::payload(room.namespace(), "chat", &args),
     }
 }
 
