@@ -32,10 +32,12 @@ pub(crate) fn named(event: &str, args: &Args) -> Args {
 }
 
 /// The payload of a publish: the event as every member with JSON receives it, as WebSocket frames.
-pub(crate) fn payload(namespace: &str, event: &str, args: &Args) -> Bytes {
+///
+/// With `id` it is a question to everybody, who answer with the same id.
+pub(crate) fn payload(namespace: &str, event: &str, id: Option<u64>, args: &Args) -> Bytes {
     let array = array(event, args);
     let parts = array.each_ref().map(|part| part.as_bytes());
-    frames(&encode_event(namespace, None, &parts, &args.attachments))
+    frames(&encode_event(namespace, id, &parts, &args.attachments))
 }
 
 /// The parts of an event's array: its name, and the text of its arguments as it is.
@@ -222,14 +224,15 @@ mod tests {
 
     #[test]
     fn a_payload_is_the_event_as_members_receive_it() {
-        let said = |args: &str| frame::messages(&payload("/chat", "say \"hi\"", &Args::text(args))).collect::<Vec<_>>();
+        let said =
+            |args: &str| frame::messages(&payload("/chat", "say \"hi\"", None, &Args::text(args))).collect::<Vec<_>>();
         assert_eq!(said(r#"[1,{"x":"é"}]"#), [Ok(Message::Text(r#"2/chat,["say \"hi\"",1,{"x":"é"}]"#.into()))]);
         assert_eq!(said(" [ ]"), [Ok(Message::Text(r#"2/chat,["say \"hi\"" ]"#.into()))]);
     }
 
     fn binary(arg: &str, attachments: &[&'static [u8]], n: u64) -> Frame {
         let attachments: Vec<Bytes> = attachments.iter().map(|bytes| Bytes::from_static(bytes)).collect();
-        frame_of("/", n, payload("/", "b", &Args { json: format!("[{arg}]").into(), attachments }))
+        frame_of("/", n, payload("/", "b", None, &Args { json: format!("[{arg}]").into(), attachments }))
     }
 
     const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
@@ -237,7 +240,7 @@ mod tests {
     #[test]
     fn an_item_shows_the_text_of_the_event_and_arguments_again() {
         let text = r#"{"z":1,"a":123456789012345678901234567890,"cut":"\ud83d","big":1e999}"#;
-        let frame = frame_of("/[odd", 3, payload("/[odd", "e", &Args::text(format!("[{text},[1, 2]]"))));
+        let frame = frame_of("/[odd", 3, payload("/[odd", "e", None, &Args::text(format!("[{text},[1, 2]]"))));
         let items = items([&frame].into_iter(), Parser::Json);
         let epoch = epoch(1);
         let expected = format!(r#"[{{"offset":3,"epoch":"{epoch}","event":"e","args":[{text},[1, 2]],"time_ms":7}}]"#);

@@ -50,11 +50,15 @@ mod inbox;
 mod limits;
 mod sessions;
 mod sockets;
+mod surveys;
 mod turn;
 mod verbs;
 
 pub use asks::AskError;
+pub(crate) use asks::Waiter;
 pub(crate) use direct::{Direct, Errand};
+pub use surveys::Answers;
+pub(crate) use surveys::{Report, Survey};
 
 /// The socket in whose name something is asked; another one may have its place when the answer comes.
 #[derive(Clone, Debug)]
@@ -168,6 +172,8 @@ pub(crate) struct Gateway {
     decided: Vec<(u64, Result<Stamp, Refused>)>,
     /// What clients were asked.
     asks: asks::Asks,
+    /// What many clients were asked for a program of this shard.
+    surveys: Slab<surveys::Open>,
     /// Sockets that the program sends away when its call has returned.
     leaving: Vec<(Asker, Leaving)>,
     timers: BinaryHeap<Reverse<(Instant, ConnKey)>>,
@@ -206,6 +212,7 @@ impl Gateway {
             open: HashMap::new(),
             decided: Vec::new(),
             asks: asks::Asks::default(),
+            surveys: Slab::new(),
             leaving: Vec::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),

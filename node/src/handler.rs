@@ -38,7 +38,7 @@ pub(crate) use self::{
     broadcast::ID_BYTES_MAX,
     outcome::{Joined, Outcome, Shows, Then},
 };
-pub use crate::gateway::AskError;
+pub use crate::gateway::{Answers, AskError};
 
 /// What an embedding program does. Everything has a default, and the defaults together are a node without a program:
 /// every namespace is open to everybody, and of the events only the built-in ones are handled.

@@ -17,7 +17,7 @@ use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
 
 use crate::{
-    gateway::{Direct, Errand},
+    gateway::{Direct, Errand, Report, Survey},
     handler::Ack,
     mailbox::Weigh,
     transport::{PollReply, tcp::Detached},
@@ -61,6 +61,10 @@ pub(crate) enum Message {
     Direct(Direct),
     /// Another shard's program answers an event of a socket here.
     Answered { ack: Ack, args: Args },
+    /// Something to ask clients of this shard.
+    Survey(Arc<Survey>),
+    /// What came of a survey of this shard.
+    Report { survey: u64, report: Report },
     /// Something to do with a socket of this shard.
     Errand { socket: ByteString, errand: Errand },
 
@@ -96,7 +100,8 @@ impl Weigh for Message {
                 Answer::Joined(Err(_)) | Answer::History(Err(_)) | Answer::Published(_) => 0,
             },
             Message::Direct(direct) => direct.payload.len(),
-            Message::Answered { args, .. } => args.json.len() + args.attachments.iter().map(Bytes::len).sum::<usize>(),
+            Message::Answered { args, .. } | Message::Report { report: Report::Answer(args), .. } => args.weight(),
+            Message::Survey(survey) => survey.payload.len(),
             Message::Get { .. }
             | Message::GetAborted { .. }
             | Message::PostStarted { .. }
@@ -107,6 +112,7 @@ impl Weigh for Message {
             | Message::History { .. }
             | Message::Gap { .. }
             | Message::Errand { .. }
+            | Message::Report { report: Report::Asked(_) | Report::Silence, .. }
             | Message::View(_)
             | Message::LinkUp(_)
             | Message::LinkDown(_)

@@ -10,7 +10,10 @@ use std::{
 
 use protocol::socketio::Args;
 
-use super::{Asker, Gateway};
+use super::{
+    Asker, Gateway,
+    surveys::{Back, Report},
+};
 use crate::{
     handler::{SayError, Socket},
     key::ConnKey,
@@ -30,8 +33,16 @@ pub enum AskError {
     Gone,
 }
 
+/// A closure that is told a client's answer.
+type Listener = Box<dyn FnOnce(&mut Socket<'_>, Result<Args, AskError>)>;
+
 /// Who waits for a client's answer.
-pub(crate) type Waiter = Box<dyn FnOnce(&mut Socket<'_>, Result<Args, AskError>)>;
+pub(crate) enum Waiter {
+    /// The program.
+    Call(Listener),
+    /// A survey, whose shard is told.
+    Survey(Back),
+}
 
 struct Open {
     id: u64,
@@ -106,22 +117,31 @@ impl Gateway {
     /// A client answered.
     pub(super) fn handle_ack(&mut self, key: ConnKey, namespace: &str, id: u64, args: Args, now: Instant) {
         let open = self.asks.take(key, |open| open.id == id && open.asker.namespace == namespace);
-        if let Some(Open { asker, waiter, .. }) = open {
-            self.call(asker, now, |_, socket| waiter(socket, Ok(args)));
+        if let Some(open) = open {
+            self.end_ask(open, Ok(args), now);
         }
     }
 
     /// Gives up what is due.
     pub(super) fn give_up_asks(&mut self, now: Instant) {
-        while let Some(Open { asker, waiter, .. }) = self.asks.take_due(now) {
-            self.call(asker, now, |_, socket| waiter(socket, Err(AskError::Timeout)));
+        while let Some(open) = self.asks.take_due(now) {
+            self.end_ask(open, Err(AskError::Timeout), now);
         }
     }
 
     /// A socket is gone, and answers nothing any more.
     pub(super) fn end_asks(&mut self, asker: &Asker, now: Instant) {
         while let Some(open) = self.asks.take(asker.key, |open| open.asker.socket == asker.socket) {
-            self.call(open.asker, now, |_, socket| (open.waiter)(socket, Err(AskError::Gone)));
+            self.end_ask(open, Err(AskError::Gone), now);
+        }
+    }
+
+    fn end_ask(&mut self, open: Open, answer: Result<Args, AskError>, now: Instant) {
+        match open.waiter {
+            Waiter::Call(call) => {
+                self.call(open.asker, now, |_, socket| call(socket, answer));
+            }
+            Waiter::Survey(back) => self.report(back, answer.map_or(Report::Silence, Report::Answer)),
         }
     }
 }

@@ -122,7 +122,7 @@ impl Gateway {
     }
 
     /// The socket of this shard whose id this is.
-    fn asker_of(&self, id: &str) -> Option<Asker> {
+    pub(super) fn asker_of(&self, id: &str) -> Option<Asker> {
         let (socket, key) = self.sockets.get_key_value(id)?;
         let socket = self.connections.get(*key)?.sockets.iter().find(|own| own.id == *socket)?;
         Some(Asker { key: *key, namespace: socket.namespace.clone(), socket: socket.id.clone() })

@@ -88,13 +88,22 @@ impl Gateway {
             };
             for name in except {
                 match self.sockets.get(name) {
-                    Some(key) => skip(key),
+                    // The same connection may be here as another socket, of another namespace.
+                    Some(key) if self.is_called(*key, room.key.namespace(), name) => skip(key),
+                    Some(_) => {}
                     None => members_of(&self.rooms, room.key.namespace(), name).for_each(&mut skip),
                 }
             }
         }
         skips.values_mut().for_each(|skipped| skipped.dedup());
         skips
+    }
+
+    fn is_called(&self, key: ConnKey, namespace: &str, id: &str) -> bool {
+        self.connections
+            .get(key)
+            .and_then(|connection| connection.socket(namespace))
+            .is_some_and(|socket| socket.id == id)
     }
 
     /// Ends the turn of every connection that was given something.

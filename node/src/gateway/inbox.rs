@@ -62,6 +62,8 @@ impl Gateway {
             Message::Answer { token, answer } => self.handle_answer(token, answer),
             Message::Direct(direct) => self.handle_direct(&direct),
             Message::Answered { ack, args } => self.answer(ack, args),
+            Message::Survey(survey) => self.handle_survey(&survey),
+            Message::Report { survey, report } => self.handle_report(survey, report, now),
             Message::Errand { socket, errand } => self.handle_errand(&socket, errand, now),
             Message::View(view) => self.slots.handle_view(view.table.clone(), now, now_ms),
             Message::LinkUp(node) => self.slots.handle_link_up(node, now),

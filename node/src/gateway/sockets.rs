@@ -165,7 +165,7 @@ impl Gateway {
     }
 
     /// Whoever speaks in a namespace of a connection.
-    fn asker(&self, key: ConnKey, namespace: &str) -> Option<Asker> {
+    pub(super) fn asker(&self, key: ConnKey, namespace: &str) -> Option<Asker> {
         let socket = self.connections.get(key)?.socket(namespace)?;
         Some(Asker { key, namespace: socket.namespace.clone(), socket: socket.id.clone() })
     }

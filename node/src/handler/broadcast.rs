@@ -3,6 +3,8 @@
 //! Invariants: what is published is encoded once, whatever the number of rooms and members; a socket that is in several of
 //! the rooms receives it once, since each room leaves out the members of those before it, where they are.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 use mesh::{room::RoomKey, slot, wire::message::FLAG_VOLATILE};
@@ -10,10 +12,13 @@ use protocol::socketio::Args;
 use smallvec::SmallVec;
 
 use super::{
-    Asked, Published, SayError, Socket,
+    Answers, Asked, Published, SayError, Socket,
     socket::{check, check_event, owned},
 };
-use crate::{envelope, gateway::EVERYONE};
+use crate::{
+    envelope,
+    gateway::{EVERYONE, Survey},
+};
 
 /// Rooms that one broadcast may name, and that it may leave out.
 const ROOMS_MAX: usize = 64;
@@ -60,7 +65,7 @@ impl<'s, 'g> Broadcast<'s, 'g> {
         self
     }
 
-    /// It is kept in no history, has no order against others, and members that lag do without.
+    /// It is kept in no history, and has no order against others.
     pub fn volatile(mut self) -> Self {
         self.volatile = true;
         self
@@ -84,7 +89,7 @@ impl<'s, 'g> Broadcast<'s, 'g> {
     /// As `publish`, with arguments that a client's packet held: those have been checked.
     pub(crate) fn publish_read(mut self, event: &str, args: &Args) -> Result<Asked<'s, Published>, SayError> {
         self.check(event)?;
-        let payload = envelope::payload(&self.namespace, event, args);
+        let payload = envelope::payload(&self.namespace, event, None, args);
         let rooms = std::mem::take(&mut self.rooms);
         let question = match rooms.as_slice() {
             [] => self.publish_to(EVERYONE, &[], payload),
@@ -92,6 +97,31 @@ impl<'s, 'g> Broadcast<'s, 'g> {
             rooms => self.publish_to_all(rooms, &payload),
         };
         Ok(Asked::new(self.socket.gateway, question))
+    }
+
+    /// Asks every client for an answer. `then` is called once, when all have answered or been given up; it gets what came
+    /// and how many were silent. Sockets of this node are asked, in this version not those of others, and a question has no
+    /// order against what is published.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nobody was asked, and `then` is not called.
+    pub fn ask(
+        self,
+        event: &str,
+        args: &Args,
+        timeout: Duration,
+        then: impl FnOnce(&mut Socket<'_>, Answers) + 'static,
+    ) -> Result<(), SayError> {
+        check(args)?;
+        self.check(event)?;
+        let Broadcast { socket, namespace, rooms, own, mut except, .. } = self;
+        except.extend(own);
+        let id = socket.gateway.next_ask();
+        let payload = envelope::payload(&namespace, event, Some(id), args);
+        let (rooms, due) = (rooms.into_vec(), socket.now + timeout);
+        let ask = |back| Survey { namespace, rooms, except, id, payload, due, back };
+        socket.gateway.survey(&socket.who, Box::new(then), ask);
+        Ok(())
     }
 
     /// To several rooms: each leaves out those before it, and sockets come last, unless they are in one of the rooms.

@@ -5,7 +5,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::Socket;
+use super::{Ack, Args, Socket};
 use crate::{context::Context, message::Message};
 use protocol::socket_id;
 
@@ -20,8 +20,8 @@ impl Node {
         Node { context }
     }
 
-    /// Does something with a socket, on its own thread and soon. This is how an [`Ack`](super::Ack) is spent later, how a
-    /// timer speaks, and how one socket's handler reaches another one.
+    /// Does something with a socket, on its own thread and soon. This is how a timer speaks, and how one
+    /// socket's handler reaches another one.
     ///
     /// If the socket is gone by then, `errand` is dropped without being called.
     ///
@@ -36,6 +36,20 @@ impl Node {
         }
         shard.send(Message::Errand { socket: socket.into(), errand: Box::new(errand) });
         Ok(())
+    }
+
+    /// Answers an event, later than its handler returned and from whatever thread.
+    ///
+    /// If its socket is gone by then, or its client could not read `args`, nothing is answered.
+    ///
+    /// # Errors
+    /// It will not be answered, see [`CallError`].
+    pub fn ack(&self, ack: Ack, args: Args) -> Result<(), CallError> {
+        self.call(&ack.of.clone(), move |socket| {
+            if let Err(error) = socket.ack(ack, &args) {
+                tracing::error!(%error, "the program's answer cannot be sent");
+            }
+        })
     }
 }
 

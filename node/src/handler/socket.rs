@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 use super::{Ack, Asked, Broadcast, History, Identity, Node, Refused, SayError};
 use crate::{
     envelope,
-    gateway::{AskError, Asker, Entry, Gateway, Leaving},
+    gateway::{AskError, Asker, Entry, Gateway, Leaving, Waiter},
     names::Names,
 };
 
@@ -116,7 +116,7 @@ impl<'a> Socket<'a> {
     ) -> Result<(), SayError> {
         let id = self.gateway.next_ask();
         let packet = self.packet(event, Some(id), args)?;
-        self.gateway.expect(&self.who, id, self.now + timeout, Box::new(then))?;
+        self.gateway.expect(&self.who, id, self.now + timeout, Waiter::Call(Box::new(then)))?;
         self.gateway.say(&self.who, &packet);
         Ok(())
     }

@@ -46,6 +46,11 @@ impl Args {
         Args { json: json.into(), attachments: Vec::new() }
     }
 
+    /// Bytes of text and attachments.
+    pub fn weight(&self) -> usize {
+        self.json.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+
     /// The elements of the array, still as text.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ import { once } from "node:events";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { until } from "./wait.mjs";
 
 const READY_MS = 20_000;
@@ -28,9 +28,13 @@ export function starling() {
   return resolve(binary);
 }
 
+/** A program with a node embedded, from `node/examples`; it is built next to the binary. */
+export const example = (name) => resolve(dirname(starling()), "examples", name);
+
 /** One process. `stop` resolves to its exit code and how long it took. */
 export class Node {
-  constructor(name, flags, ports, environment) {
+  constructor(name, flags, ports, environment, binary) {
+    this.binary = binary;
     this.environment = environment;
     this.name = name;
     this.flags = flags;
@@ -40,7 +44,7 @@ export class Node {
   }
 
   async start() {
-    this.child = spawn(starling(), ["serve", ...this.flags], {
+    this.child = spawn(this.binary, ["serve", ...this.flags], {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, ...this.environment },
     });
@@ -106,8 +110,8 @@ export class Node {
   }
 }
 
-/** Starts `size` nodes and waits until each sees all of them alive. `flags` and `environment` are for every node. */
-export async function startCluster(size, flags = [], environment = {}) {
+/** Starts `size` nodes and waits until each sees all of them alive. The rest is the same for every node. */
+export async function startCluster(size, flags = [], environment = {}, binary = starling()) {
   const folder = mkdtempSync(join(tmpdir(), "starling-e2e-"));
   const ports = await freePorts(size);
   const key = join(folder, "cluster.key");
@@ -119,7 +123,7 @@ export async function startCluster(size, flags = [], environment = {}) {
     all.push("--mesh-listen", `127.0.0.1:${own.mesh}`);
     if (size > 1) all.push("--cluster-key-file", key);
     for (const other of ports) if (other !== own) all.push("--seed", `127.0.0.1:${other.mesh}`);
-    return new Node(name, all, own, environment);
+    return new Node(name, all, own, environment, binary);
   });
   const stop = async () => {
     const ends = await Promise.all(nodes.map((node) => node.child && node.stop()));
