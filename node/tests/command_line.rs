@@ -7,6 +7,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
@@ -36,7 +37,18 @@ fn the_version_and_the_help_are_answers() {
     assert_eq!((code, out.as_str(), err.as_str()), (0, "starling 0.1.0\n", ""));
     let (code, out, _) = run(&["--help"]);
     assert_eq!(code, 0);
-    for command in ["serve", "dev", "config", "status", "version", "--listen", "--cluster-key-file"] {
+    for command in [
+        "serve",
+        "dev",
+        "config",
+        "status",
+        "doctor",
+        "history",
+        "completions",
+        "version",
+        "--listen",
+        "--cluster-key-file",
+    ] {
         assert!(out.contains(command), "{command}");
     }
 }
@@ -118,6 +130,128 @@ fn env_prints_variables_that_the_program_itself_accepts() {
     let dir = tempfile::tempdir().unwrap();
     let (code, _, err) = parts(&starling(dir.path(), &["config", "check"], &environment));
     assert_eq!((code, err.as_str()), (0, ""));
+}
+
+#[test]
+fn what_is_told_to_people_is_told_to_programs_too() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("s.toml"), "[socketio]\nping_intervall = \"25s\"\n[[namespace]]\nname = \"/\"\n")
+        .unwrap();
+    let json = |arguments: &[&str]| {
+        let (code, out, err) = parts(&starling(dir.path(), arguments, &[]));
+        assert_eq!(err, "", "{arguments:?}");
+        (code, serde_json::from_str::<serde_json::Value>(&out).unwrap())
+    };
+    let (code, checked) = json(&["config", "check", "--json", "--config", "s.toml"]);
+    let problem = serde_json::json!({
+        "severity": "error", "code": "C014", "at": "s.toml:2:1",
+        "message": "unknown key \"socketio.ping_intervall\"", "hint": "did you mean \"ping_interval\"?",
+    });
+    assert_eq!((code, checked), (78, serde_json::json!({ "good": false, "problems": [problem] })));
+    let good = serde_json::json!({ "good": true, "problems": [] });
+    assert_eq!(json(&["config", "check", "--json"]), (0, good));
+    let (code, shown) = json(&["config", "show", "--json", "--node", "gw-3"]);
+    assert_eq!((code, &shown["cluster.node"]), (0, &serde_json::json!({ "value": "gw-3", "origin": "flag --node" })));
+    assert_eq!(shown["limits.namespaces"], serde_json::json!({ "value": 8, "origin": "default" }));
+    assert_eq!(shown["socketio.transports"]["value"], serde_json::json!(["polling", "websocket"]));
+    let (code, variables) = json(&["config", "env", "--json"]);
+    let listen = variables.as_array().unwrap().iter().find(|row| row["key"] == "server.listen").unwrap();
+    assert_eq!((code, &listen["variable"]), (0, &serde_json::json!("STARLING_SERVER__LISTEN")));
+    assert_eq!(json(&["version", "--json"]).1["version"], "0.1.0");
+}
+
+#[test]
+fn a_secret_that_everybody_can_read_is_said_and_shown_by_its_path_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "0123456789abcdef0123456789abcdef";
+    fs::write(dir.path().join("key"), secret).unwrap();
+    fs::set_permissions(dir.path().join("key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let flags = ["--cluster-key-file", "key"];
+    let (code, out, err) = parts(&starling(dir.path(), &[&["config", "check"][..], &flags].concat(), &[]));
+    assert_eq!((code, out.as_str()), (0, "the configuration is good\n"));
+    assert!(err.starts_with("warning[C030]: \"cluster.key_file\":") && err.lines().count() == 1, "{err}");
+    for command in [&["config", "show"][..], &["config", "show", "--origin"], &["config", "show", "--json"]] {
+        let (code, out, err) = parts(&starling(dir.path(), &[command, &flags].concat(), &[]));
+        assert_eq!(code, 0, "{err}");
+        assert!(!out.contains(secret) && !err.contains(secret), "{out}{err}");
+    }
+}
+
+#[test]
+fn whichever_way_a_public_address_is_given_it_demands_that_somebody_said_who_may_do_what() {
+    for address in ["0.0.0.0:0", "[::]:0", "[::ffff:127.0.0.1]:0", "192.0.2.1:0"] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |rest: &str| fs::write(dir.path().join("s.toml"), rest).unwrap();
+        let codes = |arguments: &[&str], environment: &[(&str, &str)]| {
+            let (code, out, err) = parts(&starling(dir.path(), arguments, environment));
+            assert_eq!((code, out.as_str()), (78, ""), "{address} {arguments:?} {environment:?}: {err}");
+            err.lines().map(|line| line[6..10].to_owned()).collect::<Vec<_>>()
+        };
+        let variable = ("STARLING_SERVER__LISTEN", address);
+        for command in [&[][..], &["serve"], &["config", "check"]] {
+            assert_eq!(codes(command, &[variable]), ["C020", "C021"]);
+            assert_eq!(codes(command, &[variable, ("STARLING_AUTH__ANONYMOUS", "true")]), ["C021"]);
+        }
+        assert_eq!(codes(&["serve", "--listen", address], &[]), ["C020", "C021"]);
+        file(&format!("server.listen = \"{address}\"\n"));
+        assert_eq!(codes(&["--config", "s.toml"], &[]), ["C020", "C021"]);
+        file(&format!("server.listen = \"{address}\"\n[[namespace]]\nname = \"/\"\n"));
+        assert_eq!(codes(&["--config", "s.toml"], &[]), ["C020"]);
+    }
+}
+
+#[test]
+fn dev_stays_on_loopback_whatever_the_environment_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let environment = [("STARLING_SERVER__LISTEN", "0.0.0.0:0"), ("STARLING_STORE__KIND", "nonsense")];
+    let (code, _, err) = parts(&starling(dir.path(), &["dev", "--nodes", "1", "--port", "39500"], &environment));
+    // The flag won over the variable: what is wrong is the store alone.
+    assert_eq!(code, 1, "{err}");
+    assert!(err.contains("error[C012]: \"store.kind\"") && !err.contains("public"), "{err}");
+}
+
+#[test]
+fn every_shell_gets_its_completions() {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let (code, out, err) = run(&["completions", shell]);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert!(out.contains("doctor") && out.contains("cluster-key-file"), "{shell}");
+    }
+    assert_eq!(run(&["completions", "tcsh"]).0, 2);
+}
+
+#[test]
+fn the_doctor_answers_by_its_exit_code_and_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    for (address, expected, state) in [("127.0.0.1:0", 0, "ok"), (&*taken, 1, "fail")] {
+        let arguments = ["doctor", "--listen", address, "--admin-listen", "127.0.0.1:0"];
+        let (code, out, err) = parts(&starling(dir.path(), &arguments, &[]));
+        assert_eq!((code, err.as_str()), (expected, ""), "{out}");
+        let line = out.lines().find(|line| line.contains("client port")).unwrap();
+        assert!(line.starts_with(state) && line.contains(address), "{out}");
+        assert!(fs::read_dir(dir.path()).unwrap().next().is_none());
+    }
+}
+
+#[test]
+fn history_of_a_directory_without_a_store_is_an_error_and_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("in.jsonl"), "{}\n").unwrap();
+    for (arguments, says) in [
+        (&["history", "export"][..], "error: there is no store in ./starling-data\n"),
+        (&["history", "export", "out.jsonl", "--data-dir", "gone"], "error: there is no store in gone\n"),
+        (
+            &["history", "import", "gone.jsonl"],
+            "error: cannot read gone.jsonl: No such file or directory (os error 2)\n",
+        ),
+        (&["history", "import", "in.jsonl"], "error: in.jsonl, line 1 is none of header, slot, message and end\n"),
+    ] {
+        assert_eq!(parts(&starling(dir.path(), arguments, &[])), (1, String::new(), says.to_owned()), "{arguments:?}");
+        let names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["in.jsonl"]);
+    }
 }
 
 /// An admin port that gives these answers, one per connection, and returns what it was asked.
