@@ -22,7 +22,7 @@ fn frame(room: &RoomKey, n: u64, args: &str, attachments: &[Bytes]) -> Frame {
         id: ByteString::new(),
         from: ByteString::from_static("ann}"),
         except: vec![],
-        payload: envelope::payload(room.namespace(), "chat", &args),
+        payload: envelope::payload(room.namespace(), "chat", None, &args),
     }
 }
 
