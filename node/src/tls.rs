@@ -25,6 +25,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use tokio::time::sleep;
 use xxhash_rust::xxh3::xxh3_128;
+use yasna::{ASN1Result, BERReader, Tag, tags::TAG_UTCTIME};
 
 use crate::{
     context::Context,
@@ -59,10 +60,8 @@ impl Pair {
         let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).collect();
         let certificates = certificates.map_err(|error| format!("{} is not PEM: {error}", cert.display()))?;
         let leaf = certificates.first().ok_or_else(|| format!("{} holds no certificate", cert.display()))?;
-        let expires = match x509_parser::parse_x509_certificate(leaf) {
-            Ok((_, leaf)) => leaf.validity().not_after.timestamp(),
-            Err(error) => return Err(format!("the first certificate of {} cannot be read: {error}", cert.display())),
-        };
+        let expires = end_of(leaf)
+            .map_err(|error| format!("the first certificate of {} cannot be read: {error}", cert.display()))?;
         let private = PrivateKeyDer::from_pem_slice(secret)
             .map_err(|error| format!("{} holds no private key: {error}", key.display()))?;
         let pair = CertifiedKey::from_der(certificates, private, &provider())
@@ -81,6 +80,39 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 
 fn digest(content: &[u8]) -> u128 {
     xxh3_128(content)
+}
+
+/// When a certificate ends (RFC 5280, 4.1), in seconds since 1970.
+fn end_of(certificate: &[u8]) -> ASN1Result<i64> {
+    yasna::parse_der(certificate, |reader| {
+        reader.read_sequence(|signed| {
+            let end = signed.next().read_sequence(|fields| {
+                fields.read_optional(|version| version.read_tagged(Tag::context(0), |version| version.read_der()))?;
+                let _serial_number = fields.next().read_der()?;
+                let _algorithm = fields.next().read_der()?;
+                let _issuer = fields.next().read_der()?;
+                let end = fields.next().read_sequence(|validity| {
+                    let _begin = validity.next().read_der()?;
+                    time(validity.next())
+                })?;
+                while fields.read_optional(|rest| rest.read_der())?.is_some() {}
+                Ok(end)
+            })?;
+            let _algorithm = signed.next().read_der()?;
+            let _signature = signed.next().read_der()?;
+            Ok(end)
+        })
+    })
+}
+
+fn time(reader: BERReader<'_, '_>) -> ASN1Result<i64> {
+    // Until 2049 the one, from then on the other.
+    let time = if reader.lookahead_tag()? == TAG_UTCTIME {
+        *reader.read_utctime()?.datetime()
+    } else {
+        *reader.read_generalized_time()?.datetime()
+    };
+    Ok(time.unix_timestamp())
 }
 
 fn provider() -> CryptoProvider {
@@ -172,5 +204,21 @@ pub(crate) async fn watch(context: &Context) {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_read_in_both_of_its_forms() {
+        for (year, end) in [(2040, 2_208_988_800), (2060, 2_840_140_800)] {
+            let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let made = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+            assert_eq!(end_of(made.der()), Ok(end));
+        }
+        assert!(end_of(b"no certificate").is_err() && end_of(&[]).is_err());
     }
 }

@@ -275,14 +275,7 @@ impl Session {
 
     /// Why the session is over, while its last output was not taken.
     pub fn closed_for(&self) -> Option<CloseReason> {
-        self.outputs.iter().find_map(|output| match output {
-            Output::Closed(reason) => Some(*reason),
-            Output::Message(_)
-            | Output::PollAnswer(_)
-            | Output::WebSocket(_)
-            | Output::Upgraded
-            | Output::CloseWebSocket(_) => None,
-        })
+        self.outputs.iter().find_map(|output| if let Output::Closed(reason) = output { Some(*reason) } else { None })
     }
 
     /// What the driver has to do next.
