@@ -19,7 +19,9 @@ use slab::Slab;
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use crate::{admission::Place, conduct::Conduct, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire};
+use crate::{
+    admission::Place, conduct::Conduct, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire,
+};
 
 /// A socket: this connection in one namespace.
 #[derive(Debug)]
