@@ -56,7 +56,7 @@ mod verbs;
 
 pub use asks::AskError;
 pub(crate) use asks::Waiter;
-pub(crate) use direct::{Direct, Errand};
+pub(crate) use direct::Errand;
 pub use surveys::Answers;
 pub(crate) use surveys::{Report, Survey};
 

@@ -11,13 +11,13 @@ use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
     slot::{Answer, Ask, Found, Publish, Stamp, Want},
-    wire::message::Frame,
+    wire::{direct::Direct, message::Frame},
 };
 use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
 
 use crate::{
-    gateway::{Direct, Errand, Report, Survey},
+    gateway::{Errand, Report, Survey},
     handler::Ack,
     mailbox::Weigh,
     transport::{PollReply, tcp::Detached},

@@ -10,7 +10,8 @@ use mesh::{
     Event, Handler, Responder,
     room::RoomKey,
     wire::{
-        message::Address,
+        direct::Direct,
+        message::{Address, DecodeError},
         request::{Figures, Request},
     },
 };
@@ -39,14 +40,31 @@ impl Peers {
         self.context.shards[usize::from(shard)].send(message);
     }
 
+    /// An event for one socket of this node.
+    fn direct(&self, from: mesh::NodeId, frame: Bytes) {
+        match Direct::decode(frame) {
+            Ok(direct) => {
+                if let Some(shard) = self.context.shards.get(usize::from(direct.shard)) {
+                    shard.send(Message::Direct(direct));
+                }
+            }
+            Err(error) => self.drop(from, &error),
+        }
+    }
+
+    fn drop(&self, from: mesh::NodeId, error: &DecodeError) {
+        tracing::warn!(%from, %error, "dropped a frame of a peer");
+        self.context.metrics.dropped.of(DropReason::Mesh).inc();
+    }
+
     fn frame(&self, from: mesh::NodeId, frame: Bytes) {
+        if Direct::is(&frame) {
+            return self.direct(from, frame);
+        }
         match Address::peek(&frame) {
             Ok(Address::Slot(slot)) => self.to_slot(slot, Message::PeerFrame { from, frame }),
             Ok(Address::Everybody) => self.everybody(|| Message::PeerFrame { from, frame: frame.clone() }),
-            Err(error) => {
-                tracing::warn!(%from, %error, "dropped a frame of a peer");
-                self.context.metrics.dropped.of(DropReason::Mesh).inc();
-            }
+            Err(error) => self.drop(from, &error),
         }
     }
 

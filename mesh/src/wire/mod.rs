@@ -1,9 +1,10 @@
-//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `request`).
+//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `direct`, `request`).
 //!
 //! Invariants: pure, total decoders; no allocation beyond a stated limit whatever a length claims; bodies are never changed
 //! in place, only new types and versions are added (`mesh.md` 2.5).
 
 pub(crate) mod control;
+pub mod direct;
 pub(crate) mod header;
 pub mod message;
 pub mod request;

@@ -5,9 +5,7 @@
 
 use std::time::Instant;
 
-use bytes::Bytes;
-use bytestring::ByteString;
-use mesh::room::RoomKey;
+use mesh::{LANES, NodeId, wire::direct::Direct};
 use protocol::{
     socket_id::{self, Place},
     socketio::{Args, Packet, Parser},
@@ -21,17 +19,6 @@ use crate::{
     metrics::DropReason,
 };
 
-/// A payload for one socket.
-#[derive(Clone, Debug)]
-pub(crate) struct Direct {
-    /// Namespace and id.
-    pub(crate) room: RoomKey,
-    /// It is not for this socket if it is one of these, or in one of these rooms.
-    pub(crate) except: Vec<ByteString>,
-    /// What members of a room would receive.
-    pub(crate) payload: Bytes,
-}
-
 /// Something to do with a socket on its own thread.
 pub(crate) type Errand = Box<dyn FnOnce(&mut Socket<'_>) + Send>;
 
@@ -44,7 +31,7 @@ impl Gateway {
     /// Gives a payload to a socket, here or elsewhere.
     pub(super) fn reach(&mut self, place: Place, direct: Direct) {
         if place.node != self.context.node.0 {
-            self.tally.dropped.push(DropReason::Mesh);
+            self.sends.push((NodeId(place.node), place.shard % LANES, direct.encode()));
         } else if place.shard == self.shard {
             self.handle_direct(&direct);
         } else {

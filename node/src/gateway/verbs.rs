@@ -8,10 +8,13 @@ use std::time::Instant;
 use mesh::{
     room::RoomKey,
     slot::{Ask, Publish, Stamp, Want},
-    wire::message::{FLAG_VOLATILE, Refusal},
+    wire::{
+        direct::Direct,
+        message::{FLAG_VOLATILE, Refusal},
+    },
 };
 
-use super::{Asker, Entry, Gateway, JoinQuestion, OPEN_MAX, Pending, Question, direct::Direct};
+use super::{Asker, Entry, Gateway, JoinQuestion, OPEN_MAX, Pending, Question};
 use crate::{
     clock, connection,
     handler::{Code, Refused, Then},
@@ -30,7 +33,7 @@ impl Gateway {
         }
         if let Some(place) = self.place_of(publish.room.room()) {
             let Publish { room, except, payload, .. } = publish;
-            self.reach(place, Direct { room, except, payload });
+            self.reach(place, Direct { shard: place.shard, room, except, payload });
             return self.decide(asker, Ok(Stamp { lineage: 0, n: 0 }));
         }
         let ask = self.file(asker, Question::Publish);
