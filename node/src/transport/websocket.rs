@@ -292,6 +292,16 @@ mod tests {
         assert_eq!(messages, expected);
     }
 
+    /// Thousands of clients are idle: each field here is paid for by all of them. `cargo xtask idle` measures the whole.
+    #[test]
+    fn what_is_kept_of_an_idle_client_is_small() {
+        fn size_of_future<A, B, F: Future>(_: impl Fn(A, B) -> F) -> usize {
+            size_of::<F>()
+        }
+        let (task, connection) = (size_of_future(Inbound::run), size_of::<crate::connection::Connection>());
+        assert!(task <= 256 && connection <= 704, "a task of {task} bytes and a connection of {connection}");
+    }
+
     #[test]
     fn a_frame_is_never_shorter_than_is_counted() {
         for (payload, frame) in [(0, 6), (125, 131), (126, 134), (0xffff, 0xffff + 8), (0x10000, 0x10000 + 14)] {

@@ -131,6 +131,11 @@ impl WebSocket {
     /// The same on a connection that is there.
     pub(crate) fn over(mut connection: Connection, query: &str) -> Result<WebSocket, Option<Answer>> {
         connection.send(&upgrade(query, &[]));
+        WebSocket::upgraded(connection)
+    }
+
+    /// What becomes of a connection on which it was asked for.
+    pub(crate) fn upgraded(mut connection: Connection) -> Result<WebSocket, Option<Answer>> {
         match connection.answer() {
             Some(answer) if answer.status == 101 => Ok(WebSocket { connection, last_words: String::new() }),
             other => Err(other),
