@@ -13,6 +13,7 @@ use crate::client::{Dialect, Transport};
 use crate::expect::Expectation;
 use crate::plan::Plan;
 use crate::scenario;
+use crate::trial;
 use crate::wire::Pace;
 
 /// Descriptors of a worker that are not connections, generously.
@@ -37,6 +38,10 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run a preset against one or more servers and report.
     Run(Box<RunArgs>),
+    /// Join a room while it is published to: everybody sees history and then live, without gap or repeat.
+    Joins(trial::JoinsArgs),
+    /// Let most members of a room stop reading: what it costs the server and the others.
+    Stalled(trial::StalledArgs),
     /// Serve a `run` over stdin and stdout; started by it.
     #[command(hide = true)]
     Worker,

@@ -4,7 +4,7 @@
 //! for at every member, and a run in which the generator itself was late says so instead of blaming the server.
 //!
 //! `args` what to do · `scenario`, `plan`, `expect` presets, load over time, goals · `coordinator` follows the plan ·
-//! `worker` one process of connections · `client` one connection as a value · `marker`, `tracker` who sent what and who
+//! `worker` one process of connections · `trial` joins and stalled members · `client` one connection as a value · `marker`, `tracker` who sent what and who
 //! saw what · `stats`, `step`, `report` figures · `server` what the servers used · `wire` coordinator and workers talk.
 
 mod args;
@@ -20,6 +20,7 @@ mod server;
 mod stats;
 mod step;
 mod tracker;
+mod trial;
 mod wire;
 mod worker;
 
@@ -43,15 +44,25 @@ const EXIT_USAGE: u8 = 2;
 /// Nobody could connect.
 const EXIT_NO_CONNECTION: u8 = 3;
 
+/// A trial showed that a promise does not hold; the same as an expectation of `run` that failed.
+const EXIT_BROKEN: u8 = 99;
+
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Worker => worker::run().map(|()| 0),
         Command::Run(args) => run(*args),
+        Command::Joins(args) => trial::joins(&args).map(verdict),
+        Command::Stalled(args) => trial::stalled(&args).map(verdict),
     };
     ExitCode::from(outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         EXIT_FAILED
     }))
+}
+
+/// The exit code of a promise that held, or did not.
+fn verdict(held: bool) -> u8 {
+    if held { 0 } else { EXIT_BROKEN }
 }
 
 fn run(args: RunArgs) -> anyhow::Result<u8> {

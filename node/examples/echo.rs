@@ -2,10 +2,13 @@
 //!
 //! Invariants: with `--engine` it returns bare Engine.IO messages on `/engine.io/`; without, it speaks Socket.IO on `/`
 //! and `/custom`. One shard, since the suites expect requests on different TCP connections to be served as they were sent.
+//! `--large` and a port are for the WebSocket cases of Autobahn, which send 16 MiB at once and know no heartbeat.
+
+use std::time::Duration;
 
 use starling::{
     app,
-    config::{self, Facts, File, Sources},
+    config::{self, Facts, File, Size, Sources},
     handler::{Ack, Args, Event, Handled, Handler, Layer, Message, Socket},
 };
 
@@ -54,6 +57,15 @@ fn main() -> anyhow::Result<()> {
     let engine = std::env::args().any(|argument| argument == "--engine");
     if engine {
         config.socketio.path = "/engine.io/".to_owned();
+    }
+    if std::env::args().any(|argument| argument == "--large") {
+        config.socketio.max_payload = Size(17 << 20);
+        config.limits.queue_bytes = Size(64 << 20);
+        config.socketio.ping_interval = Duration::from_secs(600);
+    }
+    if let Some(port) = std::env::args().find_map(|argument| argument.parse().ok()) {
+        config.server.listen.set_port(port);
+        config.server.admin_listen.set_port(0);
     }
     app::serve_with(config, Echo(if engine { Layer::EngineIo } else { Layer::SocketIo }))
 }

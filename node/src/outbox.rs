@@ -18,7 +18,8 @@ use crate::{
     transport::tcp::Tcp,
 };
 
-/// Answers that may wait for one connection: two of the largest histories. Beyond it the connection is cut off.
+/// Answers that may wait for one connection: two of the largest histories. Beyond it, or beyond what it may be
+/// behind in rooms if that is more, the connection is cut off.
 const OWN_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Capacity for own bytes that is kept when all have left: most clients are idle most of the time.
 const OWN_BYTES_KEPT: usize = 512;
@@ -68,7 +69,7 @@ impl Outbox {
 
     /// Whether the connection is too far behind to be kept.
     pub(crate) fn is_over(&self, room_bytes_max: usize) -> bool {
-        self.room_bytes > room_bytes_max || self.own_bytes > OWN_BYTES_MAX
+        self.room_bytes > room_bytes_max || self.own_bytes > OWN_BYTES_MAX.max(room_bytes_max)
     }
 
     /// Bytes that wait.

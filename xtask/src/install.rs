@@ -49,10 +49,14 @@ pub(crate) fn npm() -> Result<()> {
 
 /// A Python environment under `target/` with the packages of `xtask/e2e/requirements.txt`; answers its interpreter.
 pub(crate) fn python() -> Result<PathBuf> {
-    let environment = run::target().join("venv");
+    environment("venv", &e2e().join("requirements.txt"))
+}
+
+/// A Python environment of this name under `target/` with these packages; answers its interpreter.
+pub(crate) fn environment(name: &str, wanted: &Path) -> Result<PathBuf> {
+    let environment = run::target().join(name);
     let interpreter = environment.join("bin/python");
-    let wanted = e2e().join("requirements.txt");
-    once(&environment.join(".installed"), &wanted, || {
+    once(&environment.join(".installed"), wanted, || {
         if run::which(&["python3"]).is_none() {
             apt(&["python3", "python3-venv"])?;
         }
@@ -62,7 +66,7 @@ pub(crate) fn python() -> Result<PathBuf> {
             apt(&["python3-venv"])?;
             make()?;
         }
-        run::check(run::command(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(&wanted))
+        run::check(run::command(&interpreter).args(["-m", "pip", "install", "--quiet", "-r"]).arg(wanted))
     })?;
     Ok(interpreter)
 }

@@ -3,6 +3,7 @@
 //! Invariants: a command that fails exits non-zero and says in its last lines what failed and what to do; nothing here is
 //! needed to build or run the product.
 
+mod autobahn;
 mod bench;
 mod clock;
 mod counts;
@@ -14,10 +15,12 @@ mod install;
 mod kube;
 mod model;
 mod run;
+mod server;
 mod soak;
 mod steps;
 mod store;
 mod tidy;
+mod trials;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -57,6 +60,12 @@ enum Command {
     DamageStore(store::Damage),
     /// Measure what an idle client costs the server in memory.
     Idle(idle::Options),
+    /// The WebSocket cases of the Autobahn suite against the client port; the last line counts them.
+    Autobahn(autobahn::Options),
+    /// 200 clients join a room during 5,000 publishes a second: each sees history and then live, without gap or repeat.
+    Joins(trials::Options),
+    /// 1,000 members of a room stop reading: what it costs the server and the others.
+    Stalled(trials::Options),
     /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
     Fuzz(fuzz::Options),
 }
@@ -72,6 +81,9 @@ fn main() -> ExitCode {
         Command::KillStore(options) => store::kill(&options),
         Command::DamageStore(options) => store::damage(&options),
         Command::Idle(options) => idle::command(&options),
+        Command::Autobahn(options) => autobahn::command(&options),
+        Command::Joins(options) => trials::joins(&options),
+        Command::Stalled(options) => trials::stalled(&options),
         Command::Fuzz(options) => fuzz::command(&options),
     };
     match outcome {
