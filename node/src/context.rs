@@ -34,8 +34,9 @@ use crate::{
 
 /// Bytes of history that may wait for the disk. New messages are refused from half of it on.
 pub(crate) const STORE_QUEUE_BYTES: usize = 16 * 1024 * 1024;
-/// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6).
-const POLLING_CLOSE_WAIT: Duration = Duration::from_secs(30);
+/// Time a closing polling session waits for a poll to put its last packets in (`protocol.md` 6); less where a client that
+/// does not poll is given up sooner.
+const POLLING_CLOSE_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// See the module.
 pub(crate) struct Context {
@@ -113,7 +114,7 @@ pub(crate) fn session_config(config: &Config) -> SessionConfig {
         max_payload: config.socketio.max_payload.bytes(),
         packets_per_payload: config.limits.packets_per_poll,
         websocket_upgrade: config.socketio.transports.websocket,
-        polling_close_wait: POLLING_CLOSE_WAIT,
+        polling_close_wait: POLLING_CLOSE_WAIT_MAX.min(config.socketio.ping_interval + config.socketio.ping_timeout),
     }
 }
 

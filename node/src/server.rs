@@ -140,6 +140,10 @@ async fn route(
     let upgrade = is_upgrade(request.headers());
     if let Some(sid) = query.sid {
         let (at, sid) = find(shard, sid).await.ok_or(Refusal::UNKNOWN_SID)?;
+        // The version is the session's. A poll may leave it out; an upgrade without it means the oldest.
+        if query.eio.map_or(upgrade, |version| version != "4") {
+            return Err(Refusal::UNSUPPORTED_PROTOCOL_VERSION);
+        }
         return match (websocket, upgrade) {
             (false, false) => Ok(Route::Poll { at, sid }),
             (true, true) => Ok(Route::WebSocket(Some((at, sid)))),

@@ -15,6 +15,10 @@ mod configs;
 mod engine;
 #[path = "bad_input/http.rs"]
 mod http;
+#[path = "bad_input/immunity.rs"]
+mod immunity;
+#[path = "bad_input/msgpack.rs"]
+mod msgpack;
 #[path = "bad_input/packets.rs"]
 mod packets;
 #[path = "bad_input/rooms.rs"]
@@ -34,21 +38,60 @@ use std::{
 use canary::Canary;
 use node::Node;
 use row::Row;
-use support::{node, row, wire};
+use support::{descriptors, metric, node, row, until, wire};
 
 /// Rows that run at once: the slow ones wait for deadlines, and a node serves many strangers at a time anyway.
 const WORKERS: usize = 4;
-/// Issue 2, item 9.
-const ROWS_MIN: usize = 60;
+/// Issue 3, *Must show*.
+const ROWS_MIN: usize = 200;
+/// How often the whole table is tried. The first pass fills what is kept for good: an allocator's pools, a store's cache.
+const PASSES: usize = 3;
+/// Without a configuration file pages from everywhere may connect; what a list means is to be seen. Sessions that a row
+/// leaves behind end by their deadlines, here soon.
+const SETTINGS: [(&str, &str); 3] = [
+    ("STARLING_SERVER__ALLOWED_ORIGINS", "https://chat.example.com"),
+    ("STARLING_SOCKETIO__PING_INTERVAL", "6s"),
+    ("STARLING_SOCKETIO__PING_TIMEOUT", "4s"),
+];
+/// What a pass may leave behind, all in all: an allocator that was asked differently, not what a row was given. One
+/// megabyte of one row would be more.
+const LEFT_MAX: f64 = 1024.0 * 1024.0;
 
 #[test]
 fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
-    let rows: Vec<Row> = [http::rows(), engine::rows(), websocket::rows(), packets::rows(), rooms::rows()].concat();
+    let rows: Vec<Row> = [
+        http::rows(),
+        engine::rows(),
+        websocket::rows(),
+        packets::rows(),
+        msgpack::rows(),
+        rooms::rows(),
+        immunity::rows(),
+    ]
+    .concat();
     let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
     assert!(names.len() == rows.len() && rows.len() >= ROWS_MIN, "{} rows, {} names", rows.len(), names.len());
 
-    let node = Node::start_with(&[]);
-    let canary = Canary::start(node.clients);
+    let node = Node::start_with(&SETTINGS);
+    let quiet = descriptors(&node);
+    let mut memory = Vec::new();
+    for pass in 0..PASSES {
+        let canary = Canary::start(node.clients);
+        let mut failures = try_all(&node, &rows);
+        failures.extend(canary.stop().err().map(|failure| format!("canary: {failure}")));
+        assert!(failures.is_empty(), "{} of {} rows failed:\n{}", failures.len(), rows.len(), failures.join("\n"));
+        until("no session", || metric(&node, "starling_connections{transport=\"polling\"}") == 0.0);
+        until(&format!("the descriptors of before pass {pass}"), || descriptors(&node) <= quiet);
+        memory.push(metric(&node, "process_resident_memory_bytes"));
+    }
+    println!("{} rows; resident after each pass: {memory:?}", rows.len());
+    let left = memory[PASSES - 1] - memory[PASSES - 2];
+    assert!(left <= LEFT_MAX, "{left} bytes were not given back: {memory:?}");
+    node.stop().unwrap();
+}
+
+/// Tries every row; what failed.
+fn try_all(node: &Node, rows: &[Row]) -> Vec<String> {
     let left = Mutex::new(rows.iter());
     let failures = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -58,7 +101,7 @@ fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
                     let next = left.lock().unwrap().next();
                     let Some(row) = next else { return };
                     // A helper that panics is a row that failed, not the end of the table.
-                    let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(&node).and_then(|()| node.check())));
+                    let ran = catch_unwind(AssertUnwindSafe(|| (row.run)(node).and_then(|()| node.check())));
                     if let Err(failure) = ran.unwrap_or_else(|panic| Err(words(panic.as_ref()))) {
                         failures.lock().unwrap().push(format!("{}: {failure}", row.name));
                     }
@@ -66,11 +109,7 @@ fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
             });
         }
     });
-    let canary = canary.stop();
-    let mut failures = failures.into_inner().unwrap();
-    failures.extend(canary.err().map(|failure| format!("canary: {failure}")));
-    failures.extend(node.stop().err().map(|failure| format!("node: {failure}")));
-    assert!(failures.is_empty(), "{} of {} rows failed:\n{}", failures.len(), rows.len(), failures.join("\n"));
+    failures.into_inner().unwrap()
 }
 
 /// What a panic said.

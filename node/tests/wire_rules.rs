@@ -10,15 +10,7 @@
     reason = "a test may panic, and names only what it expects"
 )]
 
-#[path = "bad_input/node.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod node;
-#[path = "bad_input/row.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod row;
-#[path = "bad_input/wire.rs"]
-#[expect(dead_code, reason = "shared with the table of bad input, which uses all of it")]
-mod wire;
+mod support;
 
 use std::{
     collections::BTreeSet,
@@ -26,9 +18,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use node::Node;
 use serde_json::Value;
-use wire::{Answer, Connection, Frame, WebSocket, exchange, get, polling, post};
+use support::{
+    node::Node,
+    wire::{Answer, Connection, Frame, WebSocket, exchange, get, polling, post},
+};
 
 /// Nobody is in a hurry unless the test is about that.
 const CALM: [(&str, &str); 1] = [("STARLING_SOCKETIO__CONNECT_TIMEOUT", "60s")];
