@@ -7,6 +7,8 @@
 //!
 //! Use: [`bind`] a [`Driver`], keep its [`Mesh`] handle, [`Driver::run`] it with a [`Handler`].
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod room;
 pub mod slot;
 pub mod wire;

@@ -8,7 +8,7 @@
 //! Invariants: one entry per ordinal, the latest process start wins; every timer foca asks for is delivered, perhaps late;
 //! equal seeds and inputs give equal outputs.
 
-mod codec;
+pub(crate) mod codec;
 mod identity;
 mod roster;
 #[cfg(test)]

@@ -13,6 +13,9 @@
 //! read does), `supervisor` and `directory` (open, quarantine, reopen), `block` and `section` (the bytes), `engine` (what an
 //! engine must do), `sled_engine` (the only file that names the one on disk).
 
+#[cfg(fuzzing)]
+pub mod fuzzing;
+
 mod block;
 mod clock;
 mod directory;

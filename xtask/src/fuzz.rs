@@ -1,4 +1,5 @@
-//! `cargo xtask fuzz`: every decoder of `protocol` against inputs that a fuzzer makes up, one target after another.
+//! `cargo xtask fuzz`: every decoder that reads bytes of others against inputs that a fuzzer makes up, one target after
+//! another.
 //!
 //! Invariants: nothing in the tree changes: what the fuzzer learns and what it breaks on stay under `target/fuzz`, the
 //! seeds are only read. A crash, a hang of two seconds and an allocation beyond the limits all count, and do not keep the
@@ -13,7 +14,7 @@ use std::process::Command;
 /// The fuzzer's version on a machine that has none.
 const CARGO_FUZZ: &str = "0.13.2";
 /// The folder of the targets, from the root of the tree.
-const FOLDER: &str = "protocol/fuzz";
+const FOLDER: &str = "fuzz";
 /// What one input may take: a node gives a client no more.
 const LIMITS: [&str; 3] = ["-rss_limit_mb=256", "-malloc_limit_mb=64", "-timeout=2"];
 
@@ -33,6 +34,9 @@ struct Outcome {
     /// Inputs tried; unknown if the fuzzer died without a word.
     executions: Option<u64>,
     per_second: Option<u64>,
+    /// Edges of the program that some input of the corpus takes, and how many there are. Those of code that the target
+    /// links and never calls count too, so that only growth means something.
+    edges: Option<(u64, u64)>,
     crashed: bool,
 }
 
@@ -101,9 +105,10 @@ fn fuzz(target: String, seconds: u32) -> Result<Outcome> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let folder = run::root().join(FOLDER);
+    let seeds = folder.join("seeds").join(&target);
     let mut fuzzer = cargo_fuzz("run");
     // What the fuzzer finds it adds to the first folder.
-    fuzzer.arg(&target).arg(corpus).arg(folder.join("seeds").join(&target)).arg("--").args(LIMITS);
+    fuzzer.arg(&target).args([&corpus, &seeds]).arg("--").args(LIMITS);
     fuzzer.arg(format!("-dict={}", folder.join("dictionaries").join(&target).with_extension("dict").display()));
     fuzzer.arg(format!("-artifact_prefix={}/{target}-", artifacts.display()));
     fuzzer.arg(format!("-max_total_time={seconds}")).args(["-print_final_stats=1", "-verbosity=0"]);
@@ -113,7 +118,25 @@ fn fuzz(target: String, seconds: u32) -> Result<Outcome> {
     if finished.success && executions.is_none() {
         bail!("the fuzzer of `{target}` ended without saying what it did");
     }
-    Ok(Outcome { target, executions, per_second, crashed: !finished.success })
+    let edges = if finished.success { coverage(&target, &corpus, &seeds)? } else { None };
+    Ok(Outcome { target, executions, per_second, edges, crashed: !finished.success })
+}
+
+/// What the corpus reaches: read once more without looking further, the fuzzer says so.
+fn coverage(target: &str, corpus: &Path, seeds: &Path) -> Result<Option<(u64, u64)>> {
+    let mut fuzzer = cargo_fuzz("run");
+    fuzzer.arg(target).args([corpus, seeds]).args(["--", "-runs=0"]).args(LIMITS);
+    let finished = fuzzer.output().context("cannot start the fuzzer")?;
+    Ok(edges(&String::from_utf8_lossy(&finished.stderr)))
+}
+
+/// `cov: 344` of the last line that has it, of `(1149 inline 8-bit counters)`.
+fn edges(output: &str) -> Option<(u64, u64)> {
+    let number = |after: &str| {
+        let rest = output.rsplit_once(after)?.1.trim_start();
+        rest.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+    };
+    Some((number(" cov:")?, number("modules   (")?))
 }
 
 /// `stat::NAME:     123`, the last one.
@@ -126,7 +149,8 @@ fn line(outcome: &Outcome) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "?".to_owned(), |value| value.to_string());
     let (executions, per_second) = (number(outcome.executions), number(outcome.per_second));
     let end = if outcome.crashed { "CRASHED, the input is named above" } else { "no crash" };
-    format!("{:<16} {executions:>11} executions {per_second:>8}/s  {end}", outcome.target)
+    let edges = outcome.edges.map_or_else(|| "?".to_owned(), |(reached, all)| format!("{reached} of {all}"));
+    format!("{:<16} {executions:>11} executions {per_second:>8}/s {edges:>14} edges  {end}", outcome.target)
 }
 
 #[cfg(test)]
@@ -144,6 +168,14 @@ mod tests {
     }
 
     #[test]
+    fn coverage_is_read_from_what_the_fuzzer_says_of_its_corpus() {
+        let output = "INFO: Loaded 1 modules   (1149 inline 8-bit counters): 1149 [0x5, 0x6),\n\
+            #3\tINITED cov: 17 ft: 20\n#370\tDONE   cov: 344 ft: 1276 corp: 366/27Kb\n";
+        assert_eq!(edges(output), Some((344, 1149)));
+        assert_eq!(edges("killed"), None);
+    }
+
+    #[test]
     fn a_target_that_does_not_exist_is_refused_by_name() {
         let all = || vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(choose(all(), None).unwrap(), all());
@@ -156,7 +188,7 @@ mod tests {
         let folder = run::root().join(FOLDER);
         let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
         let targets = targets(&folder.join("fuzz_targets")).unwrap();
-        assert!(targets.len() >= 7, "{targets:?}");
+        assert!(targets.len() >= 12, "{targets:?}");
         for target in targets {
             assert!(folder.join(format!("dictionaries/{target}.dict")).is_file(), "{target}");
             assert!(std::fs::read_dir(folder.join("seeds").join(&target)).unwrap().count() > 0, "{target}");
@@ -166,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_crash_is_said_in_the_line_of_its_target() {
-        let outcome = Outcome { target: "sid".into(), executions: None, per_second: None, crashed: true };
+        let outcome = Outcome { target: "sid".into(), executions: None, per_second: None, edges: None, crashed: true };
         assert!(line(&outcome).contains("? executions") && line(&outcome).contains("CRASHED"));
     }
 }

@@ -66,7 +66,7 @@ enum Command {
     Joins(trials::Options),
     /// 1,000 members of a room stop reading: what it costs the server and the others.
     Stalled(trials::Options),
-    /// Fuzz the decoders of `protocol`, one target after another; fails on a crash.
+    /// Fuzz every decoder that reads bytes of others, one target after another; fails on a crash.
     Fuzz(fuzz::Options),
 }
 
