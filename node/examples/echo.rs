@@ -8,16 +8,19 @@ use std::time::Duration;
 
 use starling::{
     app,
-    config::{self, Facts, File, Size, Sources},
+    config::{self, Facts, Size, Sources},
     handler::{Ack, Args, Event, Handled, Handler, Layer, Message, Socket},
 };
 
-const SETTINGS: &str = r#"
-server = { allowed_origins = ["*"], shards = 1 }
-socketio = { ping_interval = "300ms", ping_timeout = "200ms", connect_timeout = "1s" }
-store.kind = "memory"
-log.filter = "warn"
-"#;
+/// Without a configuration file and on loopback this is development: every origin and every namespace is welcome.
+const SETTINGS: [(&str, &str); 6] = [
+    ("STARLING_SERVER__SHARDS", "1"),
+    ("STARLING_SOCKETIO__PING_INTERVAL", "300ms"),
+    ("STARLING_SOCKETIO__PING_TIMEOUT", "200ms"),
+    ("STARLING_SOCKETIO__CONNECT_TIMEOUT", "1s"),
+    ("STARLING_STORE__KIND", "memory"),
+    ("STARLING_LOG__FILTER", "warn"),
+];
 
 struct Echo(Layer);
 
@@ -50,9 +53,9 @@ impl Handler for Echo {
 }
 
 fn main() -> anyhow::Result<()> {
-    let file = Some(File { name: "echo.rs".to_owned(), text: Ok(SETTINGS.to_owned()) });
+    let environment = SETTINGS.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
     let facts = Facts { host_name: "echo".to_owned(), cores: 1 };
-    let loaded = config::load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });
+    let loaded = config::load(&Sources { file: None, environment, flags: Vec::new(), facts });
     let mut config = loaded.map_err(|problems| anyhow::anyhow!("{problems:?}"))?.config;
     let engine = std::env::args().any(|argument| argument == "--engine");
     if engine {

@@ -26,6 +26,8 @@ GOOD = {"OK", "INFORMATIONAL", "NON-STRICT", "UNIMPLEMENTED"}
 GOOD_CLOSE = {"OK", "INFORMATIONAL"}
 # The only extension there is: permessage-deflate, which Starling does not offer.
 MAY_BE_UNIMPLEMENTED = ("12.", "13.")
+# The client's own patience is one second, which a loaded machine may need for a close alone.
+TIMES = {"openHandshakeTimeout": 20, "closeHandshakeTimeout": 10, "serverConnectionDropTimeout": 10}
 # More time than the slowest case takes; a server that never closes must not stop the run.
 PATIENCE = 60
 
@@ -152,7 +154,7 @@ class Run(WebSocketClientFactory):
     def buildProtocol(self, address):
         # A case may have changed them.
         self.resetProtocolOptions()
-        self.setProtocolOptions(failByDrop=False)
+        self.setProtocolOptions(failByDrop=False, **TIMES)
         self.logFrames = self.logOctets = True
         return super().buildProtocol(address)
 

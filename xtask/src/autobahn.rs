@@ -19,9 +19,9 @@ pub(crate) struct Options {
 pub(crate) fn command(options: &Options) -> Result<bool> {
     let folder = run::root().join("xtask/autobahn");
     let python = install::environment("autobahn", &folder.join("requirements.txt"))?;
-    run::check(&mut run::cargo(&["build", "--release", "--locked", "--package", "node", "--example", "echo"]))?;
+    run::check(&mut run::cargo(&["build", "--locked", "--package", "node", "--example", "echo"]))?;
     let port = server::free_port()?;
-    let mut echo = run::command(run::target().join("release/examples/echo"));
+    let mut echo = run::command(run::target().join("debug/examples/echo"));
     let _server = Server::start(echo.args(["--engine", "--large", &port.to_string()]), port)?;
     let mut driver = run::command(python);
     // The driver leaves no compiled files in the tree.

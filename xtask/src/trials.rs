@@ -71,10 +71,10 @@ fn command(trial: &str, figures: &[(&str, &str)], options: &Options) -> Result<b
     for (name, place) in figures {
         println!("{name:<31} {}", spread(&reports, place));
     }
-    println!("machine {}, commit {}", machine()?, commit()?);
+    println!("at commit {}, {}", run::commit()?, run::machine()?);
     let queue = options.queue_bytes.iter().map(|bytes| format!(" --queue-bytes {bytes}")).collect::<String>();
     let load = if options.load.is_empty() { String::new() } else { format!(" -- {}", options.load.join(" ")) };
-    println!("command cargo xtask {trial} --rounds {}{queue}{load}", options.rounds);
+    println!("cargo xtask {trial} --rounds {}{queue}{load}", options.rounds);
     println!("{held} passed, {} failed", options.rounds - held);
     Ok(held == options.rounds)
 }
@@ -105,21 +105,6 @@ fn spread(reports: &[Value], place: &str) -> String {
         (Some(least), Some(middle), Some(most)) => format!("{middle:>10.2}  ({least:.2} to {most:.2})"),
         _ => "?".to_owned(),
     }
-}
-
-fn machine() -> Result<String> {
-    let cpus = std::fs::read_to_string("/proc/cpuinfo").context("cannot read /proc/cpuinfo")?;
-    let model = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));
-    let cores = cpus.lines().filter(|line| line.starts_with("processor")).count();
-    let load = std::fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
-    let load = load.split(' ').next().unwrap_or("?");
-    Ok(format!("{} × {}, load {load} at the end", cores, model.unwrap_or("unknown processor")))
-}
-
-fn commit() -> Result<String> {
-    let head = run::output(run::command("git").args(["rev-parse", "--short", "HEAD"]))?;
-    let changed = run::output(run::command("git").args(["status", "--porcelain"]))?;
-    Ok(format!("{}{}", head.trim(), if changed.is_empty() { "" } else { " and what is not committed" }))
 }
 
 #[cfg(test)]

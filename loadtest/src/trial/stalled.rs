@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::peer::Peer;
@@ -111,7 +112,7 @@ struct Stage {
     /// Where what the others see is counted now.
     latency: RefCell<Latency>,
     stalled: Cell<bool>,
-    over: Cell<bool>,
+    over: CancellationToken,
 }
 
 /// Runs the trial.
@@ -120,7 +121,7 @@ pub(super) async fn run(args: &StalledArgs) -> Result<Stalled, TrialError> {
         progress: Progress::default(),
         latency: RefCell::new(Latency::new()),
         stalled: Cell::new(false),
-        over: Cell::new(false),
+        over: CancellationToken::new(),
     });
     let tracker = TaskTracker::new();
     let to = args.target.target;
@@ -149,7 +150,7 @@ pub(super) async fn run(args: &StalledArgs) -> Result<Stalled, TrialError> {
     let stalled = stage.latency.borrow().summary();
 
     stage.progress.stop.set(true);
-    stage.over.set(true);
+    stage.over.cancel();
     let mut kept = 0;
     for member in members {
         kept += u32::from(member.await.is_ok_and(|lived| lived.is_ok()));
@@ -187,7 +188,7 @@ async fn joined(to: std::net::SocketAddr, receive_buffer: Option<u32>) -> Result
 
 /// Reads until it is told to stop, and then nothing until the end, when it looks whether it is still connected.
 async fn member(mut peer: Peer, stage: &Stage) -> Result<(), TrialError> {
-    while !stage.over.get() {
+    while !stage.over.is_cancelled() {
         if !stage.stalled.get() {
             peer.packets_at_hand(|_| {})?;
             peer.flush().await?;
@@ -200,11 +201,13 @@ async fn member(mut peer: Peer, stage: &Stage) -> Result<(), TrialError> {
 /// Reads and measures.
 async fn other(mut peer: Peer, stage: &Stage) -> Result<(), TrialError> {
     let start = format!(r#"42["{EVENT}","#);
-    while !stage.over.get() {
-        let packet = peer.packet().await?;
+    loop {
+        let packet = tokio::select! {
+            () = stage.over.cancelled() => return Ok(()),
+            packet = peer.packet() => packet?,
+        };
         if let Some((_, due)) = packet.strip_prefix(&start).and_then(publisher::stamp) {
             stage.latency.borrow_mut().record_ns(clock::now_ns().saturating_sub(due));
         }
     }
-    Ok(())
 }

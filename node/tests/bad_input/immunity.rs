@@ -170,6 +170,11 @@ fn parsers() -> Vec<Row> {
             socket.text(&format!("42[\"x\",\"{}\"]", "a".repeat(900_000)));
             ends(&mut socket, &[])
         }),
+        Row::new("CVE-2026-33219: much of a CONNECT", |node| {
+            let (mut socket, _) = WebSocket::session(node.clients);
+            socket.text(&format!("40{{\"token\":\"{}\"}}", "a".repeat(900_000)));
+            ends(&mut socket, &[])
+        }),
     ]
 }
 
