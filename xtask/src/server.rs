@@ -37,7 +37,7 @@ impl Server {
     }
 
     /// Starts a release build of Starling on free ports, on one core, with these settings; history lives in memory.
-    pub(crate) fn starling(core: &str, settings: &[(&str, &str)], data: &Path) -> Result<Server> {
+    pub(crate) fn starling(core: &str, settings: Vec<(&str, String)>, data: &Path) -> Result<Server> {
         let port = free_port()?;
         let mut command = run::command("taskset");
         command.args(["-c", core]).arg(run::target().join("release/starling"));
@@ -46,7 +46,7 @@ impl Server {
             command.args([flag, &format!("127.0.0.1:{}", free_port()?)]);
         }
         command.env("STARLING_STORE__KIND", "memory").env("STARLING_LOG__FILTER", "warn");
-        Server::start(command.envs(settings.iter().copied()), port)
+        Server::start(command.envs(settings), port)
     }
 
     /// Its address.

@@ -39,7 +39,7 @@ pub(crate) struct Options {
     /// Rounds, each with a fresh server.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
-    /// Bytes that may wait for one connection (`limits.queue_bytes`); the default of the server otherwise.
+    /// Bytes that may wait for one connection (`limits.queue_bytes`), however long; the defaults of the server otherwise.
     #[arg(long, value_name = "SIZE")]
     queue_bytes: Option<String>,
     /// Options of `loadtest joins` or `loadtest stalled`, behind `--`.
@@ -82,9 +82,15 @@ fn command(trial: &str, figures: &[(&str, &str)], options: &Options) -> Result<b
 /// One round: the report, and whether the promise held.
 fn round(trial: &str, options: &Options) -> Result<(Value, bool)> {
     let data = run::target().join("trial");
-    let settings: Vec<_> =
-        options.queue_bytes.iter().map(|bytes| ("STARLING_LIMITS__QUEUE_BYTES", bytes.as_str())).collect();
-    let server = Server::starling(SERVER_CORE, &settings, &data)?;
+    let patient = |bytes: &String| {
+        vec![
+            ("STARLING_LIMITS__QUEUE_BYTES", bytes.clone()),
+            ("STARLING_LIMITS__LAG_TIMEOUT", "10m".to_owned()),
+            ("STARLING_SOCKETIO__PING_TIMEOUT", "2m".to_owned()),
+        ]
+    };
+    let settings = options.queue_bytes.as_ref().map_or_else(Vec::new, patient);
+    let server = Server::starling(SERVER_CORE, settings, &data)?;
     let mut load = run::command("taskset");
     load.args(["-c", GENERATOR_CORE]).arg(run::target().join("release/loadtest")).arg(trial);
     load.args(["--target", &server.address()]).args(&options.load);

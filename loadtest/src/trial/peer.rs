@@ -107,6 +107,20 @@ impl Peer {
         }
     }
 
+    /// Throws away whatever the kernel has. From then on no packet can be read any more.
+    pub(super) fn discard(&mut self, scratch: &mut [u8]) -> Result<(), TrialError> {
+        loop {
+            match self.tcp.try_read(scratch) {
+                Ok(0) => {
+                    return Err(TrialError::Unexpected { wanted: "an open connection", seen: "its end".to_owned() });
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// The packet whose frame has arrived whole.
     fn whole(&mut self) -> Result<Option<String>, TrialError> {
         let Some((opcode, payload, length)) = next_frame(&self.rest)? else { return Ok(None) };
