@@ -266,6 +266,33 @@ for (const shards of [1, 2]) {
   });
 }
 
+describe("verbs.rs on three nodes", () => {
+  let cluster;
+  before(async () => {
+    cluster = await startCluster(3, [], {}, example("verbs"));
+  });
+  after(async () => {
+    closeAll();
+    await cluster?.stop();
+  });
+
+  test("one socket is reached by its id wherever it is, in order, and next to a room once", async () => {
+    const people = await Promise.all(cluster.nodes.map((node) => connect(node.url, { transports: ["websocket"] })));
+    for (const socket of people) socket.news = received(socket, "news");
+    await ask(people[2], "join", "red");
+    const list = [];
+    people[1].on("news", (id, n) => list.push(n));
+    for (const n of range(0, 50)) people[0].emit("to one", people[1].id, n);
+    await gets(list, 50);
+    assert.deepEqual(list, range(0, 50));
+    people[0].emit("to one or red", people[2].id);
+    await gets(people[2].news, 1);
+    assert.deepEqual(people[0].news, []);
+    people[0].emit("to one or red", people[1].id);
+    await Promise.all([gets(people[1].news, 51), gets(people[2].news, 2)]);
+  });
+});
+
 onExample("chat", 2, (node) => {
   const named = (name) => connect(node().url, { auth: { name }, transports: ["websocket"] });
 

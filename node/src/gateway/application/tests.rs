@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     app::gateway_alone,
     clock,
-    handler::{Args, Handler, Layer, SayError},
+    handler::{Args, AskError, Handler, History, Layer, SayError},
     message,
     metrics::RejectReason,
     transport::PollReply,
@@ -39,7 +39,60 @@ impl Scripted {
 }
 
 /// The test and the gateway share one handler.
+#[derive(Clone)]
 struct Shared(Arc<Scripted>);
+
+impl Shared {
+    /// What is told later; `None` if the event's name says something else.
+    fn start(&self, socket: &mut Socket<'_>, event: &str, args: &Args) -> Option<()> {
+        let kept = self.0.clone();
+        let note_answer = move |socket: &mut Socket<'_>, answer: Result<Args, AskError>| {
+            let answer = answer.map(|args| args.json);
+            kept.note(format!("answer {answer:?} {}", socket.is_connected()));
+        };
+        let kept = self.0.clone();
+        match event {
+            "ask" => socket.ask("q", args, Duration::from_secs(1), note_answer).unwrap(),
+            "ask much" => {
+                for _ in 0..256 {
+                    socket.ask("q", args, Duration::from_secs(1), note_answer.clone()).unwrap();
+                }
+                let one_more = socket.ask("q", args, Duration::from_secs(1), note_answer);
+                assert_eq!(one_more, Err(SayError::TooManyAsks));
+            }
+            "join" => drop(socket.join("a").unwrap()),
+            "join much" => {
+                for _ in 0..4_097 {
+                    let kept = kept.clone();
+                    socket.join("a").unwrap().then(move |_, joined| {
+                        joined.unwrap_or_else(|why| {
+                            kept.note(why.code.as_str().to_owned());
+                            History { epoch: String::new(), offset: 0, items: vec![], complete: true, gap: false }
+                        });
+                    });
+                }
+            }
+            "publish to two" => socket.to("a").to("b").publish("x", args).unwrap().then(move |_, outcome| {
+                kept.note(format!("{:?}", outcome.unwrap().offset));
+            }),
+            "wrong rooms" => {
+                let id = socket.id().to_owned();
+                assert_eq!(socket.join(&*id).unwrap_err(), SayError::RoomOfASocket);
+                assert_eq!(socket.join("").unwrap_err(), SayError::Name);
+                assert_eq!(socket.to("a\n").publish("x", args).unwrap_err(), SayError::Name);
+                assert_eq!(socket.broadcast().id("1").publish("x", args).unwrap_err(), SayError::Id);
+                let many = (0..65).fold(socket.broadcast(), |all, n| all.to(&n.to_string()));
+                assert_eq!(many.publish("x", args).unwrap_err(), SayError::TooManyRooms);
+            }
+            "leave and speak" => {
+                socket.disconnect();
+                socket.emit("last", args).unwrap();
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+}
 
 impl Handler for Shared {
     fn layer(&self) -> Layer {
@@ -74,13 +127,20 @@ impl Handler for Shared {
                 assert_eq!(socket.emit("x", &many), Err(SayError::TooManyAttachments));
                 assert!(matches!(socket.emit("x", &Args::text("{}")), Err(SayError::Args(_))));
             }
-            (_, ack) => return Handled::No(ack),
+            (name, ack) => {
+                return self.start(socket, name, &args).map_or(Handled::No(ack), |()| Handled::Yes);
+            }
         }
         Handled::Yes
     }
 
     fn on_disconnect(&self, socket: &mut Socket<'_>, why: Departure) {
         self.0.note(format!("disconnect {} {why:?}", socket.namespace()));
+        assert!(!socket.is_connected());
+        assert_eq!(socket.emit("x", &Args::text("[]")), Err(SayError::Gone));
+        if !socket.rooms().is_empty() {
+            self.0.note(format!("from {:?}", socket.rooms()));
+        }
         assert_ne!(socket.namespace(), "/panics-at-the-end", "planned");
     }
 
@@ -291,4 +351,90 @@ fn behind_a_packet_that_breaks_the_protocol_nothing_is_handled() {
     world.post(&sid, "42[\"echo\",1]\x1e4abc\x1e42[\"echo\",2]");
     assert_eq!(world.poll(&sid).unwrap(), "42[\"back\",1]\x1e1");
     assert_eq!(world.handler.calls(), ["echo [1]", "disconnect / Closed(ParseError)"]);
+}
+
+#[test]
+fn a_client_that_is_asked_answers_once_and_in_time_or_is_given_up() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"ask\",1]");
+    assert_eq!(world.poll(&sid).unwrap(), "420[\"q\",1]");
+    world.handler.calls();
+    world.post(&sid, "437[1]\x1e430[5]\x1e430[6]");
+    assert_eq!(world.handler.calls(), ["answer Ok(\"[5]\") true"]);
+    world.post(&sid, "42[\"ask\"]\x1e42[\"echo\"]");
+    assert_eq!(world.poll(&sid).unwrap(), "421[\"q\"]\x1e42[\"back\"]");
+    world.handler.calls();
+    assert!(world.gateway.poll_timeout().unwrap() <= world.now + Duration::from_secs(1));
+    world.now += Duration::from_secs(1);
+    world.gateway.turn(world.now);
+    assert_eq!(world.handler.calls(), ["answer Err(Timeout) true"]);
+    world.post(&sid, "431[7]");
+    assert!(world.handler.calls().is_empty());
+}
+
+#[test]
+fn who_is_gone_answers_nothing_and_that_is_told() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"join\"]");
+    world.gateway.turn(world.now);
+    world.post(&sid, "42[\"ask\"]\x1e1");
+    let gone = ["ask []", "disconnect / Closed(ClientClose)", "from [\"a\"]", "answer Err(Gone) false"];
+    assert_eq!(world.handler.calls()[1..], gone);
+}
+
+#[test]
+fn a_connection_is_asked_so_much_and_no_more() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"ask much\"]");
+    world.handler.calls();
+    assert!(world.poll(&sid).unwrap().starts_with("420[\"q\"]\x1e421[\"q\"]\x1e"));
+    world.post(&sid, "43255[]\x1e42[\"ask\"]");
+    assert_eq!(world.handler.calls(), ["answer Ok(\"[]\") true", "ask []"]);
+}
+
+#[test]
+fn what_a_program_has_open_for_a_connection_is_bounded_joins_of_joined_rooms_too() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"join\"]");
+    world.gateway.turn(world.now);
+    world.handler.calls();
+    world.post(&sid, "42[\"join much\"]");
+    world.gateway.turn(world.now);
+    let calls = world.handler.calls();
+    assert_eq!((calls.len(), calls[1].as_str()), (2, "rate_limited"));
+    world.post(&sid, "421[\"room:join\",{\"room\":\"a\"}]");
+    assert!(world.poll(&sid).unwrap().starts_with("431[{\"ok\":true"), "what was answered is no longer open");
+}
+
+#[test]
+fn the_outcome_of_several_publishes_is_told_once() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"publish to two\",1]");
+    world.gateway.turn(world.now);
+    assert_eq!(world.handler.calls(), ["publish to two [1]", "None"]);
+    assert!(world.gateway.pending.is_empty() && world.gateway.open.is_empty());
+}
+
+#[test]
+fn rooms_that_cannot_be_are_the_programs_mistake() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"wrong rooms\"]");
+    assert!(world.is_open(&sid), "no assertion of the handler failed");
+}
+
+#[test]
+fn who_is_sent_away_hears_first_what_was_said() {
+    let mut world = World::new(false);
+    let sid = world.connect();
+    world.post(&sid, "42[\"leave and speak\",1]");
+    assert_eq!(world.poll(&sid).unwrap(), "42[\"last\",1]\x1e41");
+    assert_eq!(world.handler.calls()[1..], ["disconnect / Dismissed"]);
+    world.post(&sid, "40");
+    assert!(world.poll(&sid).unwrap().starts_with("40{"), "the connection goes on");
 }
