@@ -14,7 +14,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -30,8 +30,10 @@ mod dedupe;
 mod follow;
 mod follower;
 mod history;
+mod limits;
 mod log;
 mod owner;
+mod presence;
 mod publish;
 mod reading;
 mod roles;
@@ -42,52 +44,14 @@ mod tick;
 
 use follower::Follower;
 pub use history::{Found, History, Want};
+pub use limits::{Keep, Limits, Retention};
 use owner::Owner;
 pub use owner::Resume;
 use owner::Storage;
+use presence::Presence;
+pub use presence::{Change, Member, Roster};
 use reading::Reading;
 use shards::Shards;
-
-/// Sizes and times of a shard's slots. Every one is a setting or a constant of `mesh.md` 6.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Newest frames of a room that history shows.
-    pub history_size: u32,
-    /// Age beyond which history shows nothing.
-    pub history_ttl: Duration,
-    /// Frames of a room kept in memory.
-    pub log_items: usize,
-    /// Payload bytes of a room kept in memory.
-    pub log_bytes: usize,
-    /// How long a publish or a join waits for an owner that cannot be reached.
-    pub patience: Duration,
-    /// How long interest outlives the last member.
-    pub linger: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            history_size: 1_000,
-            history_ttl: Duration::from_secs(600),
-            log_items: 50,
-            log_bytes: 64 * 1024,
-            patience: Duration::from_secs(5),
-            linger: Duration::from_secs(15),
-        }
-    }
-}
-
-impl Limits {
-    fn oldest_ms(&self, now_ms: u64) -> u64 {
-        now_ms.saturating_sub(u64::try_from(self.history_ttl.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    /// Memory keeps at most five minutes; the store has the rest.
-    fn log_oldest_ms(&self, now_ms: u64) -> u64 {
-        self.oldest_ms(now_ms).max(now_ms.saturating_sub(300_000))
-    }
-}
 
 /// Which slots these are and whose.
 #[derive(Clone, Debug)]
@@ -156,6 +120,8 @@ pub enum Answer {
     Joined(Result<History, Refusal>),
     /// To `handle_history`.
     History(Result<History, Refusal>),
+    /// To `handle_presence`.
+    Presence(Roster),
 }
 
 /// What the driver has to do.
@@ -176,6 +142,15 @@ pub enum Output {
         room: RoomKey,
         /// Where it goes on.
         stamp: Stamp,
+    },
+    /// Tell the members on this shard that show themselves who came or left.
+    Presence {
+        /// The shard.
+        shard: u8,
+        /// The room.
+        room: RoomKey,
+        /// Who.
+        change: Change,
     },
     /// Answer a shard.
     Answer {
@@ -239,6 +214,8 @@ pub(crate) struct PendingJoin {
     ask: Ask,
     want: Want,
     deadline: Instant,
+    /// The member shows itself, and is told who is there.
+    present: bool,
 }
 
 #[derive(Debug)]
@@ -255,6 +232,7 @@ pub struct Slots {
     links: BTreeSet<NodeId>,
     slots: HashMap<u16, Slot>,
     readings: HashMap<u64, Reading>,
+    presence: Presence,
     next_read: u64,
     next_oseq: u64,
     lineages: u64,
@@ -275,6 +253,7 @@ impl Slots {
     pub fn new(config: Config) -> Slots {
         let lineages = config.seed;
         Slots {
+            presence: Presence::new(config.node),
             config,
             table: None,
             links: BTreeSet::new(),

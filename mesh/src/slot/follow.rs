@@ -65,8 +65,13 @@ impl Slots {
                 self.handle_published(from, slot, oseq, Ok(Stamp { lineage, n }));
             }
             Control::Refused { slot, oseq, why, shard: _ } => self.handle_published(from, slot, oseq, Err(why)),
-            Control::NotOwner { slot } | Control::Resend { slot } => self.say_again(from, slot, now),
-            Control::Resync { shard, of, lane } => self.handle_resync(from, (shard, of), lane, now),
+            Control::NotOwner { slot } => {
+                self.say_again(from, slot, now);
+                self.distrust_presence(from, slot, now);
+            }
+            Control::Resend { slot } => self.say_again(from, slot, now),
+            Control::Resync { shard, of, lane } => self.handle_resync(from, (shard, of), lane, now, now_ms),
+            Control::Presence { room, said } => self.handle_said(from, &key(room)?, said, now, now_ms)?,
         }
         Ok(())
     }
@@ -112,7 +117,7 @@ impl Slots {
         let known = followed.lineage;
         if known == Some(facts.lineage) && facts.last > followed.last {
             followed.head = facts.head;
-            let (after, count) = (followed.last, self.config.limits.history_size);
+            let (after, count) = (followed.last, self.config.limits.of(room).history_size);
             return self.fill(room, Range { after, upto: facts.last, of: facts.lineage, count, newest: true });
         }
         if known != Some(facts.lineage) {

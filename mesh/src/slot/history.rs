@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 
 use super::Limits;
 use crate::wire::message::{DecodeError, Frame, Refusal};
@@ -105,6 +106,8 @@ pub struct History {
     pub complete: bool,
     /// `since` precedes what is retained.
     pub gap: bool,
+    /// For a join with presence: what others see of each member, this one among them.
+    pub members: Option<Vec<ByteString>>,
 }
 
 /// A range as it was found: frames of it from the end it was read from.
@@ -147,6 +150,7 @@ pub(crate) fn assemble(want: Want, facts: RoomFacts, found: Found, limits: &Limi
         recovered: None,
         complete: true,
         gap: false,
+        members: None,
     };
     match want {
         Want::Nothing | Want::Last(_) => {}

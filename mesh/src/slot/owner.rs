@@ -234,12 +234,12 @@ impl Owner {
     /// Forgets what is past retention.
     pub(crate) fn sweep(&mut self, limits: &Limits, now: Instant, now_ms: u64) {
         self.ids.expire(now);
-        let oldest_ms = limits.oldest_ms(now_ms);
-        let log_oldest_ms = limits.log_oldest_ms(now_ms);
         let mut watermark = self.watermark;
-        self.rooms.retain(|_, room| {
-            room.log.expire(log_oldest_ms);
-            let keep = !room.nodes.is_empty() || !room.shards.is_empty() || room.newest_ms >= oldest_ms;
+        self.rooms.retain(|key, room| {
+            let limits = limits.of(key);
+            room.log.expire(limits.log_oldest_ms(now_ms));
+            let retained = room.newest_ms >= limits.oldest_ms(now_ms);
+            let keep = !room.nodes.is_empty() || !room.shards.is_empty() || retained;
             if !keep {
                 watermark = watermark.max(room.last);
             }

@@ -47,7 +47,7 @@ impl Slots {
     /// Publishes a frame of this node, now or again after the slot changed hands.
     pub(super) fn publish_frame(&mut self, frame: Frame, ask: Ask, now: Instant, now_ms: u64) {
         let number = frame.slot;
-        let limits = self.config.limits.clone();
+        let limits = self.config.limits.of(&frame.room);
         let storage = self.storage;
         match self.slot(number) {
             Slot::Owner(owner) => {
@@ -75,7 +75,7 @@ impl Slots {
     /// A publish of another node.
     pub(super) fn handle_remote_publish(&mut self, from: NodeId, frame: Frame, now: Instant, now_ms: u64) {
         let (number, origin) = (frame.slot, frame.origin);
-        let limits = self.config.limits.clone();
+        let limits = self.config.limits.of(&frame.room);
         let storage = self.storage;
         let Slot::Owner(owner) = self.slot(number) else {
             return self.send(from, number, Control::NotOwner { slot: number }.encode());
@@ -129,7 +129,7 @@ impl Slots {
             for node in nodes {
                 self.send(node, number, bytes.clone());
             }
-            if !frame.is_volatile() {
+            if !frame.is_volatile() && self.config.limits.of(&frame.room).history_size > 0 {
                 self.outputs.push_back(Output::Append { frame: frame.clone(), bytes });
             }
         }

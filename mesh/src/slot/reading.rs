@@ -70,7 +70,7 @@ impl Slots {
     /// A socket on `ask.shard` joins `room`. Answered by `Answer::Joined`.
     pub fn handle_join(&mut self, room: &RoomKey, want: Want, ask: Ask, now: Instant, now_ms: u64) {
         let deadline = now + self.config.limits.patience;
-        self.join(room, PendingJoin { ask, want, deadline }, now, now_ms);
+        self.join(room, PendingJoin { ask, want, deadline, present: false }, now, now_ms);
     }
 
     pub(super) fn join(&mut self, room: &RoomKey, join: PendingJoin, now: Instant, now_ms: u64) {
@@ -122,10 +122,12 @@ impl Slots {
     pub fn handle_history_request(&mut self, request: u64, body: &[u8]) {
         let parsed = match Request::decode(body) {
             Ok(Request::History { room, after, upto, of, count, newest }) => {
-                let count = count.min(self.config.limits.history_size);
-                let range = Range { after, upto, of, count, newest };
-                RoomKey::from_bytes(Bytes::copy_from_slice(room)).map(|room| (room, range))
+                RoomKey::from_bytes(Bytes::copy_from_slice(room)).map(|room| {
+                    let count = count.min(self.config.limits.of(&room).history_size);
+                    (room, Range { after, upto, of, count, newest })
+                })
             }
+            Ok(Request::Presence { room }) => return self.handle_presence_request(request, room),
             Ok(Request::Figures) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
@@ -143,7 +145,7 @@ impl Slots {
         let Some(mut reading) = self.readings.remove(&read) else { return };
         let (Some(mut found), Some(facts)) = (found, reading.facts) else { return self.fail(&reading) };
         let last = found.frames.last().map(|frame| frame.n);
-        found.expire(reading.range.newest, self.config.limits.oldest_ms(now_ms));
+        found.expire(reading.range.newest, self.config.limits.of(&reading.room).oldest_ms(now_ms));
         if let (true, true, Some(last)) = (found.more, found.frames.is_empty(), last) {
             // All of it is too old: the page begins further on. Each step reads past `last`, so this ends.
             reading.range.after = last;
@@ -154,7 +156,7 @@ impl Slots {
 
     /// The owner's answer; `None` = it could not be asked.
     pub fn handle_fetched(&mut self, read: u64, body: Option<Bytes>, now_ms: u64) {
-        let Some(reading) = self.readings.remove(&read) else { return };
+        let Some(reading) = self.readings.remove(&read) else { return self.handle_fetched_presence(read, body) };
         let Some(Ok(Reply::Found(facts, found))) = body.map(Reply::decode) else { return self.fail(&reading) };
         match reading.asker {
             Asker::Stream => self.handle_filled(&reading.room, read, facts, found),
@@ -164,8 +166,8 @@ impl Slots {
 
     /// Answers from memory if it has everything, else starts reading.
     fn ask_room(&mut self, room: &RoomKey, asker: Asker, want: Want, now_ms: u64) {
-        let size = self.config.limits.history_size;
-        let range = want.range(&self.config.limits);
+        let limits = self.config.limits.of(room);
+        let (size, range) = (limits.history_size, want.range(&limits));
         let mut facts = None;
         if let Some((known, log)) = self.known(room) {
             if let Some(found) = from_memory(log, range.within(known), size) {
@@ -192,7 +194,7 @@ impl Slots {
         let Range { after, upto, of, count, newest } = reading.range;
         let output = match self.slots.get(&room.slot()) {
             Some(Slot::Owner(owner)) => {
-                let after = after.max(floor(owner, &room, self.config.limits.history_size));
+                let after = after.max(floor(owner, &room, self.config.limits.of(&room).history_size));
                 Output::Read { read, room, after, upto, count, newest }
             }
             Some(Slot::Follower(follower)) => {
@@ -257,23 +259,24 @@ impl Slots {
         if reading.attempts > ATTEMPTS_MAX {
             return self.fail(&reading);
         }
-        let (after, count) = (reading.range.upto, self.config.limits.history_size);
+        let (after, count) = (reading.range.upto, self.config.limits.of(&reading.room).history_size);
         reading.range = Range { after, upto: facts.last, of: facts.lineage, count, newest: true };
         self.dispatch(reading);
     }
 
     fn finish(&mut self, room: &RoomKey, asker: Asker, facts: RoomFacts, mut found: Found, now_ms: u64) {
         let Some(want) = asker.want() else { return };
-        let limits = &self.config.limits;
+        let limits = &self.config.limits.of(room);
         let Range { count, newest, .. } = want.range(limits);
         found.expire(newest, limits.oldest_ms(now_ms));
         if newest && found.frames.len() > count as usize {
             found.frames.drain(..found.frames.len() - count as usize);
             found.more = true;
         }
-        let history = assemble(want, facts, found, limits);
+        let mut history = assemble(want, facts, found, limits);
         match asker {
-            Asker::Join(PendingJoin { ask, .. }) => {
+            Asker::Join(PendingJoin { ask, present, .. }) => {
+                history.members = present.then(|| self.presence.roster(room).members);
                 self.add_member_shard(room, ask.shard);
                 self.answer(ask, Answer::Joined(Ok(history)));
             }

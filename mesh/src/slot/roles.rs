@@ -21,20 +21,22 @@ impl Slots {
         for number in numbers {
             self.reassign(number, now, now_ms);
         }
+        self.reassign_presence(now, now_ms);
     }
 
     /// The link to `node` is up: everything that waits for it goes out.
-    pub fn handle_link_up(&mut self, node: NodeId, now: Instant) {
+    pub fn handle_link_up(&mut self, node: NodeId, now: Instant, now_ms: u64) {
         self.links.insert(node);
         self.resync.retain(|(have, _)| *have != node);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
             self.approach(number, node, now);
         }
+        self.say_presence_again(node, now, now_ms);
     }
 
     /// The link to `node` is down: it gets nothing until it asks again, and its streams are broken.
-    pub fn handle_link_down(&mut self, node: NodeId, now: Instant) {
+    pub fn handle_link_down(&mut self, node: NodeId, now: Instant, now_ms: u64) {
         self.links.remove(&node);
         self.resync.retain(|(have, _)| *have != node);
         for slot in self.slots.values_mut() {
@@ -52,6 +54,7 @@ impl Slots {
         for number in waiting {
             self.attend(number, now);
         }
+        self.lose_presence(node, now, now_ms);
     }
 
     /// A frame for `node` was dropped because this lane to it is full. What it owns of the lane's slots gets our publishes
@@ -85,13 +88,14 @@ impl Slots {
     }
 
     /// The owner dropped frames for us: say our interest in the rooms of that shard and lane again.
-    pub(super) fn handle_resync(&mut self, from: NodeId, (shard, of): (u8, u8), lane: u8, now: Instant) {
+    pub(super) fn handle_resync(&mut self, from: NodeId, (shard, of): (u8, u8), lane: u8, now: Instant, now_ms: u64) {
         let of = u16::from(of.max(1));
         let meant = |number: &u16| number % of == u16::from(shard) && lane_of(*number) == lane;
         let numbers: Vec<u16> = self.slots.keys().copied().filter(meant).collect();
         for number in numbers {
             self.approach(number, from, now);
         }
+        self.resync_presence(from, |number| meant(&number), now, now_ms);
     }
 
     /// Says again to `node` all that this slot wants of it, if it is the slot's owner.

@@ -4,12 +4,13 @@
 //! Invariants checked by `World::check` after every story: a member sees rising `n` of one lineage, nothing twice, and
 //! nothing missing that it was not told of.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::wire::message::{Control, FLAG_VOLATILE};
 
 mod paging;
+mod presence;
 mod schedule;
 mod stories;
 
@@ -33,11 +34,14 @@ struct Node {
     members: BTreeMap<RoomKey, Member>,
     answers: BTreeMap<u64, Answer>,
     joining: BTreeMap<u64, RoomKey>,
+    onlookers: presence::Onlookers,
     received_frames: usize,
     /// Frames the store gives at most in one page, as if they were large.
     page_max: usize,
     /// So many frames to this node find the lane full.
     refuses: usize,
+    /// And so many messages about who is present.
+    refuses_control: usize,
 }
 
 struct World {
@@ -91,7 +95,7 @@ impl World {
             self.up.insert((from, to));
             self.wires.insert((from, to), VecDeque::new());
             let now = self.now;
-            self.nodes[usize::from(from)].slots.handle_link_up(NodeId(to), now);
+            self.nodes[usize::from(from)].slots.handle_link_up(NodeId(to), now, self.now_ms);
         }
     }
 
@@ -101,7 +105,7 @@ impl World {
             self.up.remove(&(from, to));
             self.wires.remove(&(from, to));
             let now = self.now;
-            self.nodes[usize::from(from)].slots.handle_link_down(NodeId(to), now);
+            self.nodes[usize::from(from)].slots.handle_link_down(NodeId(to), now, self.now_ms);
         }
     }
 
@@ -205,9 +209,7 @@ impl World {
             let at = &mut self.nodes[usize::from(node)];
             match output {
                 Output::Send { to, lane, frame } => {
-                    let refuses = &mut self.nodes[usize::from(to.0)].refuses;
-                    let full = *refuses > 0 && frame[0] == 0x20;
-                    *refuses -= usize::from(full);
+                    let full = self.nodes[usize::from(to.0)].refuses(&frame);
                     match self.wires.get_mut(&(node, to.0)) {
                         Some(_) if full => {
                             let now = self.now;
@@ -230,6 +232,7 @@ impl World {
                 }
                 output @ (Output::Deliver { .. }
                 | Output::Gap { .. }
+                | Output::Presence { .. }
                 | Output::Answer { .. }
                 | Output::Append { .. }
                 | Output::Read { .. }) => at.perform(output, self.now_ms),
@@ -276,10 +279,19 @@ impl Node {
             members: BTreeMap::new(),
             answers: BTreeMap::new(),
             joining: BTreeMap::new(),
+            onlookers: presence::Onlookers::default(),
             received_frames: 0,
             page_max: usize::MAX,
             refuses: 0,
+            refuses_control: 0,
         }
+    }
+
+    fn refuses(&mut self, frame: &[u8]) -> bool {
+        let left = if frame[0] == 0x20 { &mut self.refuses } else { &mut self.refuses_control };
+        let full = *left > 0 && (frame[0] == 0x20 || frame[1] == 8);
+        *left -= usize::from(full);
+        full
     }
 
     fn perform(&mut self, output: Output, now_ms: u64) {
@@ -291,7 +303,9 @@ impl Node {
                 }
             }
             Output::Gap { shard: _, room, stamp } => self.members.entry(room).or_default().seen.push(Seen::Gap(stamp)),
+            Output::Presence { shard: _, room, change } => self.onlookers.see(&room, &change),
             Output::Answer { ask, answer } => {
+                self.onlookers.answer(ask.token, &answer);
                 if let (Answer::Joined(Ok(history)), Some(room)) = (&answer, self.joining.remove(&ask.token)) {
                     let payloads = history.frames.iter().map(|frame| frame.payload.clone()).collect();
                     let stamp = Stamp { lineage: history.lineage, n: history.head };

@@ -22,7 +22,7 @@ impl Slots {
             Some(Slot::Follower(follower)) => follower.retry_at,
             Some(Slot::Owner(_)) | None => None,
         });
-        retries.chain(self.sweep_at).min()
+        retries.chain(self.sweep_at).chain(self.presence.poll_timeout()).min()
     }
 
     /// Does what is due.
@@ -31,6 +31,7 @@ impl Slots {
         for number in numbers {
             self.retry(number, now, now_ms);
         }
+        self.wake_presence(now, now_ms);
         if self.sweep_at.is_none_or(|at| at <= now) {
             self.sweep_at = Some(now + SWEEP);
             self.sweep_turn = (self.sweep_turn + 1) % SWEEP_TURNS;

@@ -16,6 +16,7 @@ use bincode::{BorrowDecode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
+use super::presence::Said;
 use crate::{NodeId, room::RoomKey};
 
 /// First byte of a room frame.
@@ -199,6 +200,8 @@ pub enum Refusal {
     Internal,
     /// It was sent and the owner did not answer in time; nothing is known about the effect. Never sent.
     Timeout,
+    /// The room lists as many members as it can. Never sent.
+    LimitReached,
 }
 
 /// Small messages about slots. Only the owner answers; anybody else says `NotOwner` and the asker tries again.
@@ -268,6 +271,13 @@ pub enum Control<'a> {
         /// The slot.
         slot: u16,
     },
+    /// Who is present in a room, see `presence`.
+    Presence {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+        /// What is said.
+        said: Said<'a>,
+    },
 }
 
 impl Control<'_> {
@@ -319,7 +329,10 @@ impl Address {
                 Some(_) | None => Err(DecodeError::Truncated),
             },
             LaneKind::Control => match decode_whole(&bytes[1..])? {
-                Control::InterestAdd { room } | Control::InterestDrop { room } | Control::InterestAck { room, .. } => {
+                Control::InterestAdd { room }
+                | Control::InterestDrop { room }
+                | Control::InterestAck { room, .. }
+                | Control::Presence { room, .. } => {
                     let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
                     Ok(Address::Slot(room.slot()))
                 }

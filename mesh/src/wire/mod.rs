@@ -1,4 +1,5 @@
-//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `direct`, `request`).
+//! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `direct`,
+//! `presence`, `request`).
 //!
 //! Invariants: pure, total decoders; no allocation beyond a stated limit whatever a length claims; bodies are never changed
 //! in place, only new types and versions are added (`mesh.md` 2.5).
@@ -7,4 +8,5 @@ pub(crate) mod control;
 pub mod direct;
 pub(crate) mod header;
 pub mod message;
+pub mod presence;
 pub mod request;

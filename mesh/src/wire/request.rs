@@ -27,6 +27,11 @@ pub enum Request<'a> {
     },
     /// Figures of the node for `GET /api/cluster`.
     Figures,
+    /// Who is present in `room`.
+    Presence {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+    },
 }
 
 impl<'a> Request<'a> {

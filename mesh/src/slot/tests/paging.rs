@@ -147,3 +147,39 @@ fn the_cursor_of_an_answer_is_not_ahead_of_its_items() {
     assert_eq!(found.frames.last().map(|frame| frame.n), Some(facts.head));
     assert_eq!(facts.last, facts.head);
 }
+
+/// Rooms that begin with "short" keep three frames for a minute, those with "none" nothing, all others what everybody keeps.
+#[derive(Debug)]
+struct ByName;
+
+impl Retention for ByName {
+    fn keep(&self, room: &RoomKey) -> Keep {
+        let (size, seconds) = match room.room() {
+            name if name.starts_with("short") => (3, 60),
+            name if name.starts_with("none") => (0, 600),
+            _ => (1_000, 600),
+        };
+        Keep { size, ttl: Duration::from_secs(seconds) }
+    }
+}
+
+#[test]
+fn rooms_may_keep_more_or_less_than_others() {
+    let limits = Limits { retention: Some(Arc::new(ByName)), ..little_memory() };
+    let mut world = World::new(1);
+    world.nodes[0] = Node::new(0, limits, BTreeMap::new());
+    world.view(&[0]);
+    let rooms = ["short", "none", "long"].map(|name| RoomKey::new("/", name));
+    for room in &rooms {
+        for n in 0..10 {
+            world.publish(0, room, &n.to_string());
+        }
+    }
+    world.settle();
+    let page = Want::Page { limit: 100, since: None, reverse: false };
+    let shown = |world: &mut World| rooms.each_ref().map(|room| world.history(0, room, page).frames.len());
+    assert_eq!(shown(&mut world), [3, 0, 10]);
+    assert!(world.nodes[0].store.iter().all(|frame| frame.room != rooms[1]), "nothing of it reaches the store");
+    world.pass(Duration::from_secs(70));
+    assert_eq!(shown(&mut world), [0, 0, 10], "after a minute");
+}

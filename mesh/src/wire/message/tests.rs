@@ -55,6 +55,27 @@ fn control_messages_have_the_bytes_they_always_had() {
 }
 
 #[test]
+fn words_about_presence_have_the_bytes_they_always_had() {
+    use crate::wire::presence::{Part, Said};
+    let room = RoomKey::new("/", "a");
+    let said = |said: Said<'_>| said.encode(&room)[..].to_vec();
+    let about = |rest: &[u8]| [&[0x21, 8, 3, b'/', 0, b'a'], rest].concat();
+    assert_eq!(said(Said::Enter { id: b"s", body: b"{}" }), about(&[0, 1, b's', 2, b'{', b'}']));
+    assert_eq!(said(Said::Depart { id: b"s" }), about(&[1, 1, b's']));
+    let came = Said::Change { seq: 300, node: 2, id: b"s", body: Some(b"{}") };
+    assert_eq!(said(came), about(&[2, 251, 44, 1, 2, 1, b's', 1, 2, b'{', b'}']));
+    let left = Said::Change { seq: 1, node: 2, id: b"s", body: None };
+    assert_eq!(said(left), about(&[2, 1, 2, 1, b's', 0]));
+    assert_eq!(said(Said::Crowded { id: b"s" }), about(&[3, 1, b's']));
+    let part = Part { first: true, last: false, members: b"m" };
+    assert_eq!(said(Said::Mine { part }), about(&[4, 1, 0, 1, b'm']));
+    assert_eq!(said(Said::List { seq: 7, part }), about(&[5, 7, 1, 0, 1, b'm']));
+    let bytes = came.encode(&room);
+    let control = Control::Presence { room: b"/\0a", said: came };
+    assert_eq!(LaneMessage::decode(&bytes), Ok(LaneMessage::Control(control)));
+}
+
+#[test]
 fn requests_have_the_bytes_they_always_had() {
     use crate::wire::request::Request;
     let request = Request::History { room: b"/\0a", after: 1, upto: 300, of: 9, count: 5, newest: true };
@@ -62,6 +83,7 @@ fn requests_have_the_bytes_they_always_had() {
     assert_eq!(request.encode(), golden);
     assert_eq!(Request::decode(golden), Ok(request));
     assert_eq!(&Request::Figures.encode()[..], &[1]);
+    assert_eq!(&Request::Presence { room: b"/\0a" }.encode()[..], &[2, 3, b'/', 0, b'a']);
 }
 
 #[test]
