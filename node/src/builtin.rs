@@ -1,23 +1,27 @@
-//! The built-in events: `room:join`, `room:leave`, `room:publish`, `room:history` (`interface.md` 1.1), around the
-//! handler of the embedding program.
+//! The built-in events: `room:join`, `room:leave`, `room:publish`, `room:history`, `room:presence` (`interface.md` 1.1),
+//! around the handler of the embedding program.
 //!
 //! Invariants: it is a handler like any other, written on what every handler has; every event that asks for an answer gets
 //! one, a refusal names what is wrong with which field; an event's arguments are validated whole before anything changes.
 
-use std::{borrow::Cow, str::FromStr, sync::Arc};
-
-use protocol::socketio::Args;
-use serde::Deserialize;
-use serde_json::value::RawValue;
+use std::{str::FromStr, sync::Arc};
 
 use crate::{
+    config::{Class, Relay},
     envelope,
     handler::{
         Ack, Decision, Departure, Event, Handled, Handler, Handshake, ID_BYTES_MAX, Identity, Join, Layer, Message,
         Node, Page, Publish, Refused, Socket,
     },
     names::Names,
+    policy::{Action, Policy},
 };
+
+mod args;
+mod permission;
+
+use args::{HistoryArgs, JoinArgs, PublishArgs, Replay, RoomArgs, publish_args, read, relayed, with_past};
+use permission::is_own;
 
 /// Items of `room:history` without a limit, and at most.
 const HISTORY_LIMIT: u32 = 100;
@@ -30,6 +34,7 @@ enum Verb {
     Leave,
     Publish,
     History,
+    Presence,
 }
 
 impl FromStr for Verb {
@@ -41,72 +46,23 @@ impl FromStr for Verb {
             "leave" => Ok(Verb::Leave),
             "publish" => Ok(Verb::Publish),
             "history" => Ok(Verb::History),
+            "presence" => Ok(Verb::Presence),
             _ => Err(()),
         }
     }
 }
 
-#[derive(Deserialize)]
-struct JoinArgs {
-    room: String,
-    history: Option<Past>,
-    replay: Option<Replay>,
-    presence: Option<bool>,
-}
-
-#[derive(Deserialize)]
-struct Past {
-    last: Option<u32>,
-    since: Option<u64>,
-    epoch: Option<String>,
-}
-
-#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
-enum Replay {
-    Ack,
-    Events,
-}
-
-#[derive(Deserialize)]
-struct LeaveArgs {
-    room: String,
-}
-
-#[derive(Deserialize)]
-struct PublishArgs<'a> {
-    room: Option<String>,
-    #[serde(borrow)]
-    event: Cow<'a, str>,
-    #[serde(borrow)]
-    args: Option<&'a RawValue>,
-    #[serde(default)]
-    echo: bool,
-    #[serde(default)]
-    volatile: bool,
-    id: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct HistoryArgs {
-    room: String,
-    limit: Option<u32>,
-    since: Option<u64>,
-    epoch: Option<String>,
-    #[serde(default)]
-    reverse: bool,
-}
-
 /// See the module.
 pub(crate) struct Builtin {
     names: Names,
+    policy: Arc<Policy>,
     program: Arc<dyn Handler>,
 }
 
 impl Builtin {
     /// The built-in events in front of a program's own.
-    pub(crate) fn new(names: Names, program: Arc<dyn Handler>) -> Builtin {
-        Builtin { names, program }
+    pub(crate) fn new(names: Names, policy: Arc<Policy>, program: Arc<dyn Handler>) -> Builtin {
+        Builtin { names, policy, program }
     }
 
     fn verb(&self, event: &str) -> Option<Verb> {
@@ -116,30 +72,36 @@ impl Builtin {
     fn join(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
         let JoinArgs { room, history, replay, presence } = read(event)?;
         self.check_room(socket, &room)?;
-        if presence == Some(true) {
-            return Err(Refused::bad_request("presence is not available in this version"));
+        let presence = presence == Some(true);
+        if history.is_some() {
+            self.check_history(socket)?;
         }
+        if presence {
+            self.check_presence(socket)?;
+        }
+        let wants_history = history.is_some();
         let join = with_past(Join::new(&room), history)?;
-        decided(self.program.on_join(socket, &room))?;
+        self.may_join(socket, &room, wants_history, presence)?;
         let join = if replay == Some(Replay::Events) { join.replayed() } else { join };
+        let join = if presence { join.present() } else { join };
         socket.join(join)?.answer(ack.take());
         Ok(())
     }
 
     fn leave(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
-        let LeaveArgs { room } = read(event)?;
+        let RoomArgs { room } = read(event)?;
         self.check_room(socket, &room)?;
-        socket.leave(&room);
-        if let Some(ack) = ack.take() {
-            socket.ack(ack, &envelope::answer(r#"{"ok":true}"#, Vec::new()))?;
+        if is_own(socket, &room) {
+            return Err(Refused::forbidden("room: is one's own, and cannot be left"));
         }
-        Ok(())
+        socket.leave(&room);
+        done(socket, ack)
     }
 
     fn publish(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
         let PublishArgs { room, event: name, args, echo, volatile, id } = read(event)?;
         if let Some(room) = &room {
-            self.check_room(socket, room)?;
+            self.names.room(room).map_err(Refused::bad_request)?;
         }
         self.names.event(&name).map_err(Refused::bad_request)?;
         let id = id.unwrap_or_default();
@@ -147,14 +109,13 @@ impl Builtin {
             return Err(Refused::bad_request(format!("id: at most {ID_BYTES_MAX} bytes")));
         }
         // What goes to a whole namespace has no order and no history either.
-        let volatile = volatile || room.is_none();
+        let volatile = volatile || room.is_none() || self.policy.class(socket.namespace()) == Class::Ephemeral;
         if volatile && !id.is_empty() {
             let why = "id: a message without history is not remembered, so its id would mean nothing";
             return Err(Refused::bad_request(why));
         }
         let args = publish_args(event, args)?;
-        let asked = Publish { room: room.as_deref(), event: &name, args: &args, volatile };
-        decided(self.program.on_publish(socket, &asked))?;
+        self.may_publish(socket, &Publish { room: room.as_deref(), event: &name, args: &args, volatile })?;
         let mut broadcast = socket.broadcast().id(&id);
         if let Some(room) = &room {
             broadcast = broadcast.to(room);
@@ -172,6 +133,7 @@ impl Builtin {
     fn history(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
         let HistoryArgs { room, limit, since, epoch, reverse } = read(event)?;
         self.check_room(socket, &room)?;
+        self.check_history(socket)?;
         let limit = limit.unwrap_or(HISTORY_LIMIT);
         if limit == 0 || limit > HISTORY_LIMIT_MAX {
             return Err(Refused::bad_request(format!("limit: 1 to {HISTORY_LIMIT_MAX}")));
@@ -181,15 +143,34 @@ impl Builtin {
             (Some(_), None) => return Err(Refused::bad_request("since: needs the epoch it belongs to")),
             (None, _) => None,
         };
+        self.may(socket, &room, Action::History)?;
         socket.history(&room, Page { limit, since, reverse })?.answer(ack.take());
         Ok(())
     }
 
-    fn check_room(&self, socket: &Socket<'_>, room: &str) -> Result<(), Refused> {
-        self.names.room(room).map_err(Refused::bad_request)?;
-        if room.starts_with("user:") || socket.is_socket_id(room) {
-            return Err(Refused::forbidden("room: belongs to a user or a socket"));
+    fn presence(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
+        let RoomArgs { room } = read(event)?;
+        self.check_room(socket, &room)?;
+        self.check_presence(socket)?;
+        self.may(socket, &room, Action::Presence)?;
+        socket.presence(&room)?.answer(ack.take());
+        Ok(())
+    }
+
+    /// Gives an event that nobody handled to the rooms of its sender, as far as it may publish to them.
+    fn relay(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
+        self.names.event(event.name()).map_err(Refused::bad_request)?;
+        let args = relayed(event)?;
+        let rooms: Vec<String> = socket.rooms().into_iter().map(str::to_owned).collect();
+        let permitted = |room: &String| self.may(socket, room, Action::Publish).is_ok();
+        let allowed: Vec<&String> = rooms.iter().filter(|room| permitted(room)).collect();
+        if allowed.is_empty() {
+            // Who is in no room is heard by nobody; who may publish to none of its rooms is told so.
+            rooms.first().map_or(Ok(()), |room| self.may(socket, room, Action::Publish))?;
+            return done(socket, ack);
         }
+        let broadcast = allowed.iter().fold(socket.broadcast().volatile(), |broadcast, room| broadcast.to(room));
+        broadcast.publish_read(event.name(), &args)?.answer(ack.take());
         Ok(())
     }
 }
@@ -204,7 +185,7 @@ impl Handler for Builtin {
     }
 
     fn accepts(&self, namespace: &str) -> bool {
-        self.program.accepts(namespace)
+        self.policy.has(namespace) && self.program.accepts(namespace)
     }
 
     fn admit(&self, client: &Handshake<'_>) -> Result<Identity, Refused> {
@@ -216,13 +197,20 @@ impl Handler for Builtin {
     }
 
     fn on_event(&self, socket: &mut Socket<'_>, event: &Event<'_>, ack: Option<Ack>) -> Handled {
-        let Some(verb) = self.verb(event.name()) else { return self.program.on_event(socket, event, ack) };
         let mut ack = ack;
-        let done = match verb {
-            Verb::Join => self.join(socket, event, &mut ack),
-            Verb::Leave => self.leave(socket, event, &mut ack),
-            Verb::Publish => self.publish(socket, event, &mut ack),
-            Verb::History => self.history(socket, event, &mut ack),
+        let done = match self.verb(event.name()) {
+            Some(Verb::Join) => self.join(socket, event, &mut ack),
+            Some(Verb::Leave) => self.leave(socket, event, &mut ack),
+            Some(Verb::Publish) => self.publish(socket, event, &mut ack),
+            Some(Verb::History) => self.history(socket, event, &mut ack),
+            Some(Verb::Presence) => self.presence(socket, event, &mut ack),
+            None => match (self.program.on_event(socket, event, ack), self.policy.relay(socket.namespace())) {
+                (Handled::No(unspent), Relay::SenderRooms) => {
+                    ack = unspent;
+                    self.relay(socket, event, &mut ack)
+                }
+                (handled @ (Handled::Yes | Handled::No(_)), _) => return handled,
+            },
         };
         if let Err(refused) = done {
             socket.refuse(ack, &refused);
@@ -247,38 +235,10 @@ impl Handler for Builtin {
     }
 }
 
-/// The one object an event comes with.
-fn read<'a, T: Deserialize<'a>>(event: &Event<'a>) -> Result<T, Refused> {
-    event.first().map_err(|error| Refused::bad_request(error.to_string()))
-}
-
-/// What a publish carries: an array, in which every attachment of the packet has its place.
-fn publish_args(event: &Event<'_>, array: Option<&RawValue>) -> Result<Args, Refused> {
-    let attachments = event.attachments().len();
-    let text = array.map_or("[]", RawValue::get);
-    if attachments > 0 && !envelope::names_each_once(std::iter::once(text), attachments) {
-        return Err(Refused::bad_request("args: every attachment has one placeholder, and stands in args"));
-    }
-    let Some(array) = array else { return Ok(Args::text("[]")) };
-    event.args_in(array).ok_or_else(|| Refused::bad_request("args: an array"))
-}
-
-fn with_past(join: Join<'_>, past: Option<Past>) -> Result<Join<'_>, Refused> {
-    let Some(past) = past else { return Ok(join) };
-    match past {
-        Past { last: Some(last), since: None, epoch: None } => Ok(join.last(last)),
-        Past { last: None, since: Some(after), epoch: Some(epoch) } => Ok(join.since(after, &epoch)),
-        Past { since: Some(_), epoch: None, .. } => {
-            Err(Refused::bad_request("history.since: needs the epoch it belongs to"))
-        }
-        Past { .. } => Err(Refused::bad_request("history: either {last} or {since, epoch}")),
-    }
-}
-
-/// What a program says to a client's wish; without permissions by configuration, the default is yes.
-fn decided(decision: Decision) -> Result<(), Refused> {
-    match decision {
-        Decision::Default | Decision::Allow => Ok(()),
-        Decision::Refuse(refused) => Err(refused),
+/// Answers that all went well.
+fn done(socket: &mut Socket<'_>, ack: &mut Option<Ack>) -> Result<(), Refused> {
+    match ack.take() {
+        Some(ack) => Ok(socket.ack(ack, &envelope::answer(r#"{"ok":true}"#, Vec::new()))?),
+        None => Ok(()),
     }
 }

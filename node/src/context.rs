@@ -28,6 +28,7 @@ use crate::{
     message::Message,
     metrics::Metrics,
     names::Names,
+    policy::Policy,
     pressure::Pressure,
     tls::Tls,
 };
@@ -50,6 +51,8 @@ pub(crate) struct Context {
     pub(crate) tls: Option<Tls>,
     /// The rules of names.
     pub(crate) names: Names,
+    /// Who may do what, and what rooms keep.
+    pub(crate) policy: Arc<Policy>,
     /// The built-in events, and the embedding program behind them.
     pub(crate) handler: Arc<dyn Handler>,
     /// What the handler said when the node started.

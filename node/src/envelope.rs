@@ -13,7 +13,7 @@ use base64::{
 };
 use bytes::Bytes;
 use bytestring::ByteString;
-use mesh::wire::message::Frame;
+use mesh::{room::RoomKey, wire::message::Frame};
 use protocol::{
     engine::{Message, frame},
     socketio::{Args, Encoded, Parser, encode_event},
@@ -190,6 +190,14 @@ pub(crate) fn notice(namespace: &str, event: &str, body: &Value) -> Bytes {
     frames(&encode_event(namespace, None, &[array.as_bytes()], &[]))
 }
 
+/// The payload of a notice that a member came to a room or left it; `member` is the JSON text of one.
+pub(crate) fn member_notice(room: &RoomKey, event: &str, member: &str) -> Bytes {
+    // Strings always serialise.
+    let name = |name: &str| serde_json::to_string(name).unwrap_or_default();
+    let array = format!(r#"[{},{{"room":{},"member":{member}}}]"#, name(event), name(room.room()));
+    frames(&encode_event(room.namespace(), None, &[array.as_bytes()], &[]))
+}
+
 /// An answer's array around its one object.
 pub(crate) fn answer(object: &str, attachments: Vec<Bytes>) -> Args {
     Args { json: ByteString::from(format!("[{object}]")), attachments }
@@ -197,7 +205,7 @@ pub(crate) fn answer(object: &str, attachments: Vec<Bytes>) -> Args {
 
 #[cfg(test)]
 mod tests {
-    use mesh::{NodeId, room::RoomKey, wire::message::Origin};
+    use mesh::{NodeId, wire::message::Origin};
 
     use super::*;
 

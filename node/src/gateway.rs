@@ -48,6 +48,7 @@ mod drain;
 mod fanout;
 mod inbox;
 mod limits;
+mod presence;
 mod sessions;
 mod sockets;
 mod surveys;
@@ -82,6 +83,7 @@ enum Question {
     Publish,
     Join(JoinQuestion),
     History,
+    Presence,
     /// Several others, `left` of which are not answered.
     Union {
         left: usize,
@@ -98,27 +100,24 @@ struct JoinQuestion {
     history: bool,
     /// History comes as events instead of in the answer.
     replay: bool,
+    /// The socket shows itself and is told who else does.
+    present: bool,
     /// The socket left, or went, before the answer.
     cancelled: bool,
 }
 
 /// What the open questions of one connection may weigh; beyond it the next is refused as `rate_limited`.
 const OPEN_MAX: usize = 4_096;
-/// What a question weighs that is answered with history: 32 of them may be open.
+/// What a question weighs that is answered with history or members: 32 of them may be open.
 const HISTORY_WEIGHT: usize = 128;
 
 impl Question {
     fn weight(&self) -> usize {
         match self {
             Question::Publish => 1,
-            Question::Join(JoinQuestion { history, .. }) => {
-                if *history {
-                    HISTORY_WEIGHT
-                } else {
-                    1
-                }
-            }
-            Question::History => HISTORY_WEIGHT,
+            Question::Join(JoinQuestion { history: true, .. } | JoinQuestion { present: true, .. }) => HISTORY_WEIGHT,
+            Question::Join(JoinQuestion { .. }) => 1,
+            Question::History | Question::Presence => HISTORY_WEIGHT,
             Question::Union { .. } | Question::Decided => 0,
         }
     }
@@ -130,6 +129,8 @@ pub(crate) struct Entry {
     pub(crate) want: Want,
     /// The past comes as events instead of in the answer.
     pub(crate) replay: bool,
+    /// It shows itself and is told who else does.
+    pub(crate) present: bool,
 }
 
 /// How far a program sends a client away.

@@ -28,9 +28,9 @@ pub use protocol::{
 pub use self::{
     broadcast::Broadcast,
     event::{Ack, Event, Publish, ReadError},
-    identity::{Handshake, Identity},
+    identity::{Handshake, INFO_BYTES_MAX, Identity},
     node::{CallError, Node},
-    outcome::{Asked, History, Item, Published},
+    outcome::{Asked, History, Item, Present, Published},
     refused::{Code, Refused, SayError},
     socket::{Join, Page, Socket},
 };

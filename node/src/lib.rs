@@ -16,6 +16,7 @@ pub mod cli;
 pub mod config;
 pub mod handler;
 pub mod metrics;
+pub mod policy;
 
 mod addresses;
 mod admission;

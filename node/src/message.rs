@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
-    slot::{Answer, Ask, Found, Publish, Stamp, Want},
+    slot::{Answer, Ask, Change, Found, Member, Publish, Stamp, Want},
     wire::{direct::Direct, message::Frame},
 };
 use protocol::{sid::Sid, socketio::Args};
@@ -47,6 +47,14 @@ pub(crate) enum Message {
     Publish { publish: Publish, ask: Ask },
     /// A socket of another shard joins.
     Join { room: RoomKey, want: Want, ask: Ask },
+    /// A socket of another shard joins and shows itself.
+    JoinPresent { room: RoomKey, want: Want, member: Member, ask: Ask },
+    /// A socket of another shard does not show itself any more.
+    Depart { room: RoomKey, id: ByteString },
+    /// A socket of another shard asks who is present.
+    Presence { room: RoomKey, ask: Ask },
+    /// Who comes and goes, for this shard's members that show themselves.
+    Change { room: RoomKey, change: Change },
     /// The last member of another shard left.
     Leave { room: RoomKey, shard: u8 },
     /// A socket of another shard reads history.
@@ -95,10 +103,14 @@ impl Weigh for Message {
             Message::Read { found, .. } => found.iter().flat_map(|found| &found.frames).map(|f| f.payload.len()).sum(),
             Message::Answer { answer, .. } => match answer {
                 Answer::Joined(Ok(history)) | Answer::History(Ok(history)) => {
-                    history.frames.iter().map(|frame| frame.payload.len()).sum()
+                    let members = history.members.iter().flatten().map(|member| member.len());
+                    history.frames.iter().map(|frame| frame.payload.len()).chain(members).sum()
                 }
+                Answer::Presence(roster) => roster.members.iter().map(|member| member.len()).sum(),
                 Answer::Joined(Err(_)) | Answer::History(Err(_)) | Answer::Published(_) => 0,
             },
+            Message::JoinPresent { member, .. } => member.body.len(),
+            Message::Change { change, .. } => change.member.body.len(),
             Message::Direct(direct) => direct.payload.len(),
             Message::Answered { args, .. } | Message::Report { report: Report::Answer(args), .. } => args.weight(),
             Message::Survey(survey) => survey.payload.len(),
@@ -108,6 +120,8 @@ impl Weigh for Message {
             | Message::PostAborted { .. }
             | Message::Find { .. }
             | Message::Join { .. }
+            | Message::Depart { .. }
+            | Message::Presence { .. }
             | Message::Leave { .. }
             | Message::History { .. }
             | Message::Gap { .. }

@@ -26,6 +26,11 @@ impl Names {
         &self.builtin_prefix
     }
 
+    /// What a notice of the node is called.
+    pub(crate) fn notice(&self, name: &str) -> String {
+        format!("{}{name}", self.builtin_prefix)
+    }
+
     /// Whether a room may be called this.
     pub(crate) fn room(&self, name: &str) -> Result<(), Wrong> {
         self.check("room", name)

@@ -75,7 +75,7 @@ impl Peers {
                 let Figures { connections, slots } = figures(&self.context);
                 responder.answer(Figures { connections, slots }.encode());
             }
-            Ok(Request::History { room, .. }) => {
+            Ok(Request::History { room, .. } | Request::Presence { room }) => {
                 if let Some(room) = RoomKey::from_bytes(Bytes::copy_from_slice(room)) {
                     self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
                 }

@@ -20,6 +20,9 @@ use crate::key::ConnKey;
 /// Capacity a turn buffer may keep when the room is quiet again.
 const TURN_BYTES_KEPT: usize = 16 * 1024;
 
+/// What the key of a room for notices has in front of the room's name: no client can say it.
+const NOTICES: char = '\u{1}';
+
 /// A room of this shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct RoomId(usize);
@@ -47,6 +50,8 @@ pub(crate) struct Room {
     json: Stream,
     /// There while it has members or cursors.
     msgpack: Option<Box<Stream>>,
+    /// The room of those who are told who comes and goes, while there is one.
+    notices: Option<RoomId>,
 }
 
 /// One stream of a room.
@@ -71,7 +76,16 @@ pub(crate) struct Turn {
 
 impl Room {
     fn new(key: RoomKey) -> Room {
-        Room { key, joining: 0, json: Stream::default(), msgpack: None }
+        Room { key, joining: 0, json: Stream::default(), msgpack: None, notices: None }
+    }
+
+    /// Whether clients know it as a room of theirs: no name of theirs is empty or begins with a control character.
+    fn is_named(&self) -> bool {
+        !self.is_namespace() && !self.is_notices()
+    }
+
+    fn is_notices(&self) -> bool {
+        self.key.room().starts_with(NOTICES)
     }
 
     /// Whether this is the room that every socket of a namespace is in.
@@ -87,6 +101,11 @@ impl Room {
     /// Whether nobody is in it.
     pub(crate) fn is_empty(&self) -> bool {
         self.members().next().is_none()
+    }
+
+    /// Whether a connection is in it.
+    pub(crate) fn contains(&self, member: &ConnKey) -> bool {
+        Parser::ALL.into_iter().any(|parser| self.stream(parser).is_some_and(|stream| stream.members.contains(member)))
     }
 
     /// Takes in a connection that uses `parser`; whether it is new.
@@ -159,7 +178,7 @@ impl Rooms {
 
     /// Rooms of this shard, those of whole namespaces left out.
     pub(crate) fn count(&self) -> usize {
-        self.rooms.iter().filter(|(_, room)| !room.is_namespace()).count()
+        self.rooms.iter().filter(|(_, room)| room.is_named()).count()
     }
 
     /// The room, if anybody here is in it or joins it.
@@ -175,6 +194,20 @@ impl Rooms {
         let id = RoomId(self.rooms.insert(Room::new(key.clone())));
         self.by_key.insert(key.clone(), id);
         id
+    }
+
+    /// The room beside `id` whose members are told who comes to it and leaves it.
+    pub(crate) fn notices_of(&self, id: RoomId) -> Option<RoomId> {
+        self.get(id)?.notices
+    }
+
+    /// As `notices_of`, made if need be.
+    pub(crate) fn notices_or_create(&mut self, id: RoomId) -> Option<RoomId> {
+        let key = &self.get(id)?.key;
+        let key = RoomKey::new(key.namespace(), &format!("{NOTICES}{}", key.room()));
+        let notices = self.find_or_create(&key);
+        self.get_mut(id)?.notices = Some(notices);
+        Some(notices)
     }
 
     /// The room of a valid id.
@@ -280,6 +313,12 @@ impl Rooms {
         if self.get(id).is_some_and(Room::is_unused) {
             let room = self.rooms.remove(id.0);
             self.by_key.remove(&room.key);
+            if let Some(beside) = room.key.room().strip_prefix(NOTICES)
+                && let Some(beside) = self.find(&RoomKey::new(room.key.namespace(), beside))
+                && let Some(beside) = self.get_mut(beside)
+            {
+                beside.notices = None;
+            }
             self.dirty.retain(|dirty| dirty.room != id);
         }
     }

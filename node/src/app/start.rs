@@ -16,7 +16,7 @@ use std::{
 use anyhow::Context as _;
 use mesh::{
     ClusterKey, Mesh, NodeId, SLOTS,
-    slot::{self, Resume, Slots},
+    slot::{self, Resume, Retention, Slots},
 };
 use persistence::{Kind, Opened};
 use protocol::sid::SidKey;
@@ -38,6 +38,7 @@ use crate::{
     message::Message,
     metrics::Metrics,
     names::Names,
+    policy::Policy,
     pressure::Pressure,
     run::{self, Kept},
     tls::Tls,
@@ -139,7 +140,11 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
 #[cfg(test)]
 pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Result<Gateway> {
     use crate::config::{Facts, File, Sources, load};
-    let text = format!("store.kind = \"memory\"\nserver.shards = 1\n{settings}\n[[namespace]]\nname = \"/\"\n");
+    let allowed =
+        ["join", "publish", "history", "presence", "broadcast"].map(|what| format!("allow_{what} = \"anonymous\"\n"));
+    let namespaces = ["/", "/chat", "/open", "/closed", "/panic", "/panics-at-the-end"]
+        .map(|name| format!("[[namespace]]\nname = \"{name}\"\n{}", allowed.concat()));
+    let text = format!("store.kind = \"memory\"\nserver.shards = 1\n{settings}\n{}", namespaces.concat());
     let file = Some(File { name: "test".to_owned(), text: Ok(text) });
     let facts = Facts { host_name: "test".to_owned(), cores: 1 };
     let loaded = load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });
@@ -151,7 +156,7 @@ pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Re
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {
-    let (retention, max_bytes) = (config.store.history.ttl, config.store.max_bytes.0);
+    let (retention, max_bytes) = (Policy::new(config).longest_ttl(), config.store.max_bytes.0);
     let kind = match config.store.kind {
         StoreKind::Memory => Kind::Memory { retention, max_bytes, queue_bytes: STORE_QUEUE_BYTES },
         StoreKind::Sled => Kind::Sled(persistence::Config {
@@ -227,7 +232,8 @@ fn context(
     let metrics = Arc::new(Metrics::new(&threads));
     let tls = tls(&config, &metrics)?;
     let names = Names::new(config.limits.name_bytes, &config.socketio.builtin_prefix);
-    let handler: Arc<dyn Handler> = Arc::new(Builtin::new(names.clone(), handler));
+    let policy = Arc::new(Policy::new(&config));
+    let handler: Arc<dyn Handler> = Arc::new(Builtin::new(names.clone(), policy.clone(), handler));
     let (senders, inboxes) = (0..shards).map(|_| mailbox()).unzip();
     let context = Context {
         session: Arc::new(session_config(&config)),
@@ -237,6 +243,7 @@ fn context(
         assets,
         tls,
         names,
+        policy,
         layer: handler.layer(),
         handler,
         node: NodeId(config.cluster.ordinal),
@@ -280,6 +287,7 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
     let limits = slot::Limits {
         history_size: u32::try_from(history.size).unwrap_or(u32::MAX),
         history_ttl: history.ttl,
+        retention: context.policy.differs().then(|| context.policy.clone() as Arc<dyn Retention>),
         ..slot::Limits::default()
     };
     Ok(slot::Config {

@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use mesh::{
     room::RoomKey,
     slot::{Answer, History, Stamp},
@@ -18,7 +20,7 @@ use crate::{
     clock, envelope,
     handler::{Ack, Joined, Outcome, Refused, Shows, Then},
     metrics::DropReason,
-    room::{Room, RoomId},
+    room::RoomId,
 };
 
 impl Gateway {
@@ -36,10 +38,16 @@ impl Gateway {
             (Question::Join(question), Answer::Joined(result)) => {
                 self.handle_joined(asker, then, token, question, result);
             }
+            (Question::Presence, Answer::Presence(roster)) => self.resolve(asker, then, Ok(Outcome::Presence(roster))),
             // A slot answers what was asked; anything else is a bug that must not look like success.
             (
-                Question::Publish | Question::History | Question::Join(_) | Question::Union { .. } | Question::Decided,
-                Answer::Published(_) | Answer::History(_) | Answer::Joined(_),
+                Question::Publish
+                | Question::History
+                | Question::Presence
+                | Question::Join(_)
+                | Question::Union { .. }
+                | Question::Decided,
+                Answer::Published(_) | Answer::History(_) | Answer::Joined(_) | Answer::Presence(_),
             ) => self.resolve(asker, then, Err(Refusal::Internal.into())),
         }
     }
@@ -77,16 +85,21 @@ impl Gateway {
             socket.joining.retain(|(_, asked)| *asked != token);
         }
         match result {
-            // Nobody asked for this one, so nobody would ask again: the owner could not be reached within its patience.
-            Err(_) if self.rooms.get(id).is_some_and(Room::is_namespace) => {
-                if !question.cancelled {
-                    self.enter_namespace(&asker, clock::now());
+            Err(why) => {
+                if question.present && !question.cancelled {
+                    self.forget_if_not_shown(&asker, id);
+                }
+                let unasked = matches!(then, Then::Nothing) && !question.cancelled;
+                if !(unasked && self.enter_again(&asker, id, clock::now())) {
+                    self.resolve(asker, then, Err(why.into()));
                 }
             }
-            Err(why) => self.resolve(asker, then, Err(why.into())),
             Ok(history) => {
                 if !question.cancelled {
                     self.add_member(&asker, id);
+                }
+                if question.present && !question.cancelled {
+                    self.add_onlooker(&asker, id);
                 }
                 self.tell_joined(&asker, then, question, history);
             }
@@ -183,7 +196,15 @@ impl Gateway {
     /// A frame for the members on this shard.
     pub(super) fn handle_deliver(&mut self, frame: &Frame) {
         let Some(id) = self.rooms.find(&frame.room) else { return };
-        if let Err(error) = self.rooms.append(id, &frame.payload, &frame.except) {
+        if let Some(notices) = self.rooms.notices_of(id) {
+            self.deliver_room(notices);
+        }
+        self.append(id, &frame.payload, &frame.except);
+    }
+
+    /// Adds a payload to a room's turn.
+    pub(super) fn append(&mut self, id: RoomId, payload: &Bytes, except: &[ByteString]) {
+        if let Err(error) = self.rooms.append(id, payload, except) {
             tracing::warn!(%error, "left out a message that msgpack members could not have read");
             self.tally.dropped.push(DropReason::Mesh);
         }
@@ -193,10 +214,7 @@ impl Gateway {
     pub(super) fn handle_gap(&mut self, room: &RoomKey, stamp: Stamp) {
         let Some(id) = self.rooms.find(room) else { return };
         let body = json!({"room": room.room(), "epoch": envelope::epoch(stamp.lineage), "offset": stamp.n});
-        let event = format!("{}gap", self.context.config.socketio.builtin_prefix);
-        let notice = envelope::notice(room.namespace(), &event, &body);
-        if let Err(error) = self.rooms.append(id, &notice, &[]) {
-            tracing::error!(%error, "a notice that was made here cannot be read");
-        }
+        let notice = envelope::notice(room.namespace(), &self.context.names.notice("gap"), &body);
+        self.append(id, &notice, &[]);
     }
 }

@@ -55,6 +55,12 @@ impl Gateway {
             },
             Message::Publish { publish, ask } => self.slots.handle_publish(publish, ask, now, now_ms),
             Message::Join { room, want, ask } => self.slots.handle_join(&room, want, ask, now, now_ms),
+            Message::JoinPresent { room, want, member, ask } => {
+                self.slots.handle_join_present(&room, want, member, ask, now, now_ms);
+            }
+            Message::Depart { room, id } => self.slots.handle_depart(&room, &id, now, now_ms),
+            Message::Presence { room, ask } => self.slots.handle_presence(&room, ask),
+            Message::Change { room, change } => self.handle_change(&room, &change),
             Message::Leave { room, shard } => self.slots.handle_leave(&room, shard, now),
             Message::History { room, want, ask } => self.slots.handle_history(&room, want, ask, now_ms),
             Message::Deliver { frame } => self.handle_deliver(&frame),
@@ -66,8 +72,8 @@ impl Gateway {
             Message::Report { survey, report } => self.handle_report(survey, report, now),
             Message::Errand { socket, errand } => self.handle_errand(&socket, errand, now),
             Message::View(view) => self.slots.handle_view(view.table.clone(), now, now_ms),
-            Message::LinkUp(node) => self.slots.handle_link_up(node, now),
-            Message::LinkDown(node) => self.slots.handle_link_down(node, now),
+            Message::LinkUp(node) => self.slots.handle_link_up(node, now, now_ms),
+            Message::LinkDown(node) => self.slots.handle_link_down(node, now, now_ms),
             Message::PeerFrame { from, frame } => self.handle_peer_frame(from, &frame, now, now_ms),
             Message::PeerRequest { body, responder } => {
                 let request = self.requests.insert(responder) as u64;

@@ -14,7 +14,7 @@ use protocol::{
 };
 use smallvec::SmallVec;
 
-use super::{Asker, EVERYONE, Entry, Gateway, Question};
+use super::{Asker, EVERYONE, Entry, Gateway, Pending, Question};
 use crate::{
     connection::Socket,
     handler::{Ack, Code, Departure, Event, Handshake, Identity, Layer, Refused},
@@ -126,7 +126,7 @@ impl Gateway {
         connection.sockets.push(Socket {
             namespace: namespace.clone(),
             id: id.clone(),
-            identity: (!identity.is_anonymous()).then(|| Box::new(identity)),
+            identity: None,
             rooms: SmallVec::new(),
             joining: SmallVec::new(),
         });
@@ -135,13 +135,53 @@ impl Gateway {
         self.touch(key);
         let asker = Asker { key, namespace, socket: id };
         self.enter_namespace(&asker, now);
+        self.set_identity(&asker, identity, now);
         self.call(asker, now, |handler, socket| handler.on_connect(socket, auth));
     }
 
     /// Makes a socket reachable by what is published to its whole namespace.
     pub(super) fn enter_namespace(&mut self, asker: &Asker, now: Instant) {
         let everyone = RoomKey::new(&asker.namespace, EVERYONE);
-        self.join(asker, &everyone, Entry { want: Want::Nothing, replay: false }, now);
+        self.join(asker, &everyone, Entry { want: Want::Nothing, replay: false, present: false }, now);
+    }
+
+    /// Says who the client of a socket is: it is in that user's room, and in no other's.
+    pub(crate) fn set_identity(&mut self, asker: &Asker, identity: Identity, now: Instant) {
+        let Some(socket) = self.socket_of_mut(asker) else { return };
+        let new = (!identity.is_anonymous()).then(|| Box::new(identity));
+        let before = std::mem::replace(&mut socket.identity, new);
+        if let Some(room) = before.as_deref().and_then(Identity::room) {
+            self.leave(asker, &room, now);
+        }
+        self.enter_own_room(asker, now);
+    }
+
+    /// Makes a socket reachable by what is published to its user.
+    fn enter_own_room(&mut self, asker: &Asker, now: Instant) {
+        let identity = self.socket_of(asker).and_then(|socket| socket.identity.as_deref());
+        let Some(room) = identity.and_then(Identity::room) else { return };
+        match self.context.names.room(&room) {
+            Ok(()) => {
+                let entry = Entry { want: Want::Nothing, replay: false, present: false };
+                self.join(asker, &RoomKey::new(&asker.namespace, &room), entry, now);
+            }
+            // Such a name cannot be a room's: the user has none.
+            Err(why) => tracing::debug!(%why, "a user without a room"),
+        }
+    }
+
+    /// Enters again where nobody asked to be, and so nobody would ask again; whether this was such a room.
+    pub(super) fn enter_again(&mut self, asker: &Asker, room: RoomId, now: Instant) -> bool {
+        let Some(name) = self.rooms.get(room).map(|room| room.key.room().to_owned()) else { return false };
+        let identity = self.socket_of(asker).and_then(|socket| socket.identity.as_deref());
+        if name == EVERYONE {
+            self.enter_namespace(asker, now);
+        } else if identity.and_then(Identity::room).is_some_and(|own| own == name) {
+            self.enter_own_room(asker, now);
+        } else {
+            return false;
+        }
+        true
     }
 
     fn disconnect(&mut self, key: ConnKey, namespace: &str, now: Instant) {
@@ -183,7 +223,7 @@ impl Gateway {
             self.cancel_join(token);
         }
         for room in socket.rooms {
-            self.remove_member(room, key, now);
+            self.remove_member(room, key, &asker.socket, now);
         }
         self.end_asks(&asker, now);
     }
@@ -200,14 +240,18 @@ impl Gateway {
     /// The answer to this join must not make a member any more.
     pub(super) fn cancel_join(&mut self, token: u64) {
         let pending = usize::try_from(token).ok().and_then(|token| self.pending.get_mut(token));
-        if let Some(Question::Join(join)) = pending.map(|pending| &mut pending.question) {
-            join.cancelled = true;
+        let Some(Pending { question: Question::Join(join), asker, .. }) = pending else { return };
+        join.cancelled = true;
+        if join.present {
+            let (room, socket) = (join.room, asker.socket.clone());
+            self.depart(room, socket);
         }
     }
 
     /// Takes a connection out of a room; the turn so far is delivered first, so that it gets what came before.
-    pub(super) fn remove_member(&mut self, id: RoomId, key: ConnKey, now: Instant) {
+    pub(super) fn remove_member(&mut self, id: RoomId, key: ConnKey, socket: &ByteString, now: Instant) {
         self.deliver_room(id);
+        self.remove_onlooker(id, key, socket);
         let Some(room) = self.rooms.get_mut(id) else { return };
         if room.remove(&key) && !room.is_namespace() {
             self.tally.memberships -= 1;

@@ -94,6 +94,8 @@ impl Gateway {
                 Output::Deliver { shard, frame } => self.tell_shard(shard, Message::Deliver { frame }),
                 Output::Gap { shard, room, stamp } if shard == self.shard => self.handle_gap(&room, stamp),
                 Output::Gap { shard, room, stamp } => self.tell_shard(shard, Message::Gap { room, stamp }),
+                Output::Presence { shard, room, change } if shard == self.shard => self.handle_change(&room, &change),
+                Output::Presence { shard, room, change } => self.tell_shard(shard, Message::Change { room, change }),
                 Output::Answer { ask, answer } if ask.shard == self.shard => self.handle_answer(ask.token, answer),
                 Output::Answer { ask, answer } => {
                     self.tell_shard(ask.shard, Message::Answer { token: ask.token, answer });
@@ -102,8 +104,8 @@ impl Gateway {
                 Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),
                 Output::Read { read, room, after, upto, count, newest } => {
                     let limit = usize::try_from(count).unwrap_or(usize::MAX);
-                    let (slot, room) = (room.slot(), room.as_bytes().clone());
-                    let (max_bytes, keep) = (READ_BYTES_MAX, self.context.config.store.history.size);
+                    let keep = self.context.policy.history(room.namespace(), room.room()).size;
+                    let (slot, room, max_bytes) = (room.slot(), room.as_bytes().clone(), READ_BYTES_MAX);
                     self.read(read, Query { slot, room, after, upto, limit, max_bytes, newest, keep });
                 }
                 Output::Fetch { read, from, request } => self.tasks.push(Task::Fetch { read, from, request }),
@@ -124,7 +126,7 @@ impl Gateway {
 
     /// Gives every batch to its thread.
     fn hand_over(&mut self, now: Instant) {
-        self.append();
+        self.keep();
         for (shard, outgoing) in self.outgoing.iter_mut().enumerate() {
             if !outgoing.is_empty() {
                 self.context.shards[shard].send_all(outgoing.drain(..));
@@ -146,7 +148,7 @@ impl Gateway {
         }
     }
 
-    fn append(&mut self) {
+    fn keep(&mut self) {
         if self.appends.is_empty() {
             return;
         }
@@ -172,7 +174,7 @@ impl Gateway {
 
     /// Reads history. What was stamped this turn is appended first, so that a read sees it.
     fn read(&mut self, read: u64, query: Query) {
-        self.append();
+        self.keep();
         let back = self.context.shards[usize::from(self.shard)].clone();
         let asked = self.context.store.read(query, move |page| {
             let found = page.ok().map(|page| {

@@ -16,8 +16,10 @@ use mesh::{
 
 use super::{Asker, Entry, Gateway, JoinQuestion, OPEN_MAX, Pending, Question};
 use crate::{
-    clock, connection,
-    handler::{Code, Refused, Then},
+    clock,
+    config::Class,
+    connection,
+    handler::{Code, Identity, Refused, Then},
     key::ConnKey,
     message::Message,
     names::Names,
@@ -54,8 +56,9 @@ impl Gateway {
 
     /// Takes a socket into a room; it is a member from the slot's answer on. The token of the question.
     pub(crate) fn join(&mut self, asker: &Asker, room: &RoomKey, entry: Entry, now: Instant) -> u64 {
-        let history = entry.want != Want::Nothing;
-        let weight = if history { Question::History } else { Question::Publish };
+        let Entry { want, replay, present } = entry;
+        let history = want != Want::Nothing;
+        let weight = if history || present { Question::History } else { Question::Publish };
         let refused = || self.refusal(asker.key, &weight, None).or_else(|| self.too_many_rooms(asker, room));
         if let Some(why) = (!room.room().is_empty()).then(refused).flatten() {
             return self.decide(asker, Err(why));
@@ -64,17 +67,19 @@ impl Gateway {
         if let Some(room) = self.rooms.get_mut(id) {
             room.joining += 1;
         }
-        let question = JoinQuestion { room: id, history, replay: entry.replay, cancelled: false };
+        let question = JoinQuestion { room: id, history, replay, present, cancelled: false };
         let ask = self.file(asker, Question::Join(question));
         match self.socket_of_mut(asker) {
             Some(socket) => socket.joining.push((id, ask.token)),
             None => self.cancel_join(ask.token),
         }
         let shard = self.context.shard_of_slot(room.slot());
-        if shard == self.shard {
-            self.slots.handle_join(room, entry.want, ask, now, clock::wall_ms());
+        if present {
+            self.join_present(room, want, self.member(asker), ask, now);
+        } else if shard == self.shard {
+            self.slots.handle_join(room, want, ask, now, clock::wall_ms());
         } else {
-            self.outgoing[usize::from(shard)].push(Message::Join { room: room.clone(), want: entry.want, ask });
+            self.outgoing[usize::from(shard)].push(Message::Join { room: room.clone(), want, ask });
         }
         ask.token
     }
@@ -88,7 +93,7 @@ impl Gateway {
         let member = socket.rooms.iter().position(|room| *room == id).map(|at| socket.rooms.swap_remove(at));
         joining.into_iter().for_each(|token| self.cancel_join(token));
         if member.is_some() {
-            self.remove_member(id, asker.key, now);
+            self.remove_member(id, asker.key, &asker.socket, now);
         }
     }
 
@@ -144,8 +149,13 @@ impl Gateway {
         &self.context.names
     }
 
+    /// Whether the messages of a namespace have an order and a history.
+    pub(crate) fn class_of(&self, namespace: &str) -> Class {
+        self.context.policy.class(namespace)
+    }
+
     /// Why a question is refused now, if it is; `shard` is the one that new work would burden.
-    fn refusal(&self, key: ConnKey, question: &Question, shard: Option<u8>) -> Option<Refused> {
+    pub(super) fn refusal(&self, key: ConnKey, question: &Question, shard: Option<u8>) -> Option<Refused> {
         if self.open.get(&key).copied().unwrap_or(0) + question.weight() > OPEN_MAX {
             return Some(Refused::new(Code::RateLimited, "too many unanswered events on this connection"));
         }
@@ -161,19 +171,20 @@ impl Gateway {
         let limit = self.context.config.limits.rooms_per_socket;
         let socket = self.socket_of(asker)?;
         let member = self.rooms.find(room).is_some_and(|id| socket.rooms.contains(&id));
-        // The room of the whole namespace is one of them and does not count.
-        let full = !member && socket.rooms.len() + socket.joining.len() > limit;
+        // The room of the whole namespace is one of them, and the user's another: they do not count.
+        let own = 1 + usize::from(socket.identity.as_deref().and_then(Identity::room).is_some());
+        let full = !member && socket.rooms.len() + socket.joining.len() >= limit + own;
         full.then(|| Refused::new(Code::LimitReached, format!("a socket may be in {limit} rooms")))
     }
 
-    fn file(&mut self, asker: &Asker, question: Question) -> Ask {
+    pub(super) fn file(&mut self, asker: &Asker, question: Question) -> Ask {
         *self.open.entry(asker.key).or_default() += question.weight();
         let pending = Pending { asker: asker.clone(), then: Then::Nothing, question };
         Ask { shard: self.shard, token: self.pending.insert(pending) as u64 }
     }
 
     /// Files a question that is answered already: whoever asked is told at the end of the turn, as with any other.
-    fn decide(&mut self, asker: &Asker, outcome: Result<Stamp, Refused>) -> u64 {
+    pub(super) fn decide(&mut self, asker: &Asker, outcome: Result<Stamp, Refused>) -> u64 {
         let token = self.file(asker, Question::Decided).token;
         self.decided.push((token, outcome));
         token

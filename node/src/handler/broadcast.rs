@@ -16,6 +16,7 @@ use super::{
     socket::{check, check_event, owned},
 };
 use crate::{
+    config::Class,
     envelope,
     gateway::{EVERYONE, Survey},
 };
@@ -142,13 +143,17 @@ impl<'s, 'g> Broadcast<'s, 'g> {
         let own = self.own.iter();
         let publish = slot::Publish {
             room: RoomKey::new(&self.namespace, room),
-            flags: if self.volatile || room == EVERYONE { FLAG_VOLATILE } else { 0 },
+            flags: if self.is_volatile(room) { FLAG_VOLATILE } else { 0 },
             id: self.id.clone(),
             from: owned(self.socket.user().unwrap_or_default()),
             except: own.chain(&self.except).chain(without).cloned().collect(),
             payload,
         };
         self.socket.gateway.publish(&self.socket.who, publish, self.socket.now)
+    }
+
+    fn is_volatile(&self, room: &str) -> bool {
+        self.volatile || room == EVERYONE || self.socket.gateway.class_of(&self.namespace) == Class::Ephemeral
     }
 
     fn check(&self, event: &str) -> Result<(), SayError> {

@@ -5,6 +5,11 @@
 use bytestring::ByteString;
 use serde_json::value::RawValue;
 
+use crate::policy::USER_ROOM;
+
+/// Bytes of `info` that others are shown: it travels with every notice. What is longer is kept, and shown to nobody.
+pub const INFO_BYTES_MAX: usize = 1_024;
+
 /// A client that wants to enter a namespace.
 #[derive(Clone, Copy, Debug)]
 pub struct Handshake<'a> {
@@ -31,6 +36,16 @@ impl Identity {
     #[must_use]
     pub fn with_info(self, info: Box<RawValue>) -> Identity {
         Identity { info: Some(info), ..self }
+    }
+
+    /// The room of the user, which every socket of theirs is in.
+    pub(crate) fn room(&self) -> Option<String> {
+        self.user.as_deref().filter(|user| !user.is_empty()).map(|user| format!("{USER_ROOM}{user}"))
+    }
+
+    /// What others are shown, if it is small enough for that.
+    pub(crate) fn shown_info(&self) -> Option<&RawValue> {
+        self.info.as_deref().filter(|info| info.get().len() <= INFO_BYTES_MAX)
     }
 
     pub(crate) fn is_anonymous(&self) -> bool {

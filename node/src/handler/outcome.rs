@@ -5,9 +5,10 @@
 
 use std::{fmt, fmt::Write as _, marker::PhantomData, sync::Arc};
 
+use bytestring::ByteString;
 use mesh::{
     room::RoomKey,
-    slot::{self, Stamp},
+    slot::{self, Roster, Stamp},
     wire::message::Frame,
 };
 use protocol::socketio::{Args, Parser};
@@ -53,6 +54,13 @@ impl Asked<'_, History> {
     }
 }
 
+impl Asked<'_, Present> {
+    /// Calls `then` with the outcome, on this thread. The socket may be gone by then ([`Socket::is_connected`]).
+    pub fn then(self, then: impl FnOnce(&mut Socket<'_>, Result<Present, Refused>) + 'static) {
+        self.call(Box::new(|socket, outcome| then(socket, outcome.and_then(Present::of))));
+    }
+}
+
 impl<T> fmt::Debug for Asked<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("question", &self.question).finish_non_exhaustive()
@@ -75,7 +83,7 @@ impl Published {
                 epoch: envelope::epoch(stamp.lineage),
                 offset: Some(stamp.n).filter(|offset| *offset > 0),
             }),
-            Outcome::Joined(_) | Outcome::History(_) => Err(another()),
+            Outcome::Joined(_) | Outcome::History(_) | Outcome::Presence(_) => Err(another()),
         }
     }
 }
@@ -115,7 +123,7 @@ impl History {
         let history = match outcome {
             Outcome::History(history) => history,
             Outcome::Joined(joined) => joined.history,
-            Outcome::Published(_) => return Err(another()),
+            Outcome::Published(_) | Outcome::Presence(_) => return Err(another()),
         };
         let items = history.frames.iter().filter_map(|frame| Item::of(frame)).collect();
         let (epoch, offset) = (envelope::epoch(history.lineage), history.head);
@@ -129,6 +137,26 @@ impl Item {
         let (event, args) = envelope::opened(frame)?;
         let from = Some(frame.from.to_string()).filter(|from| !from.is_empty());
         Some(Item { offset: frame.n, event, args, time_ms: frame.time_ms, from })
+    }
+}
+
+/// Who is present in a room: those who joined it and show themselves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Present {
+    /// What others see of each: the JSON text of an object with `id`, and `user` and `info` where they are known.
+    pub members: Vec<String>,
+    /// Some node could not be heard: there may be others, and some of these may be gone.
+    pub partial: bool,
+}
+
+impl Present {
+    fn of(outcome: Outcome) -> Result<Present, Refused> {
+        match outcome {
+            Outcome::Presence(Roster { members, partial }) => {
+                Ok(Present { members: members.iter().map(ToString::to_string).collect(), partial })
+            }
+            Outcome::Published(_) | Outcome::Joined(_) | Outcome::History(_) => Err(another()),
+        }
     }
 }
 
@@ -157,6 +185,7 @@ pub(crate) enum Outcome {
     Published(Stamp),
     Joined(Joined),
     History(slot::History),
+    Presence(Roster),
 }
 
 /// A room was joined.
@@ -188,6 +217,10 @@ impl Outcome {
             }
             Outcome::Joined(joined) => joined.answer(parser),
             Outcome::History(history) => page(history, parser),
+            Outcome::Presence(Roster { members, partial }) => {
+                let members = listed(members);
+                envelope::answer(&format!(r#"{{"ok":true,"members":{members},"partial":{partial}}}"#), Vec::new())
+            }
         }
     }
 }
@@ -215,6 +248,9 @@ impl Joined {
                 attachments = items.attachments;
             }
         }
+        if let Some(members) = &history.members {
+            let _ = write!(body, r#","members":{}"#, listed(members));
+        }
         body.push('}');
         envelope::answer(&body, attachments)
     }
@@ -228,6 +264,21 @@ fn page(history: &slot::History, parser: Parser) -> Args {
     let body =
         format!(r#"{{"ok":true,"epoch":"{epoch}","offset":{offset},"items":{json},"complete":{complete}{gap}}}"#);
     envelope::answer(&body, items.attachments)
+}
+
+/// Members, each a JSON text, as a JSON array.
+fn listed(members: &[ByteString]) -> String {
+    let length = members.iter().map(|member| member.len() + 1).sum::<usize>() + 2;
+    let mut out = String::with_capacity(length);
+    out.push('[');
+    for (at, member) in members.iter().enumerate() {
+        if at > 0 {
+            out.push(',');
+        }
+        out.push_str(member);
+    }
+    out.push(']');
+    out
 }
 
 fn frames(frames: &[Arc<Frame>]) -> impl Iterator<Item = &Frame> {

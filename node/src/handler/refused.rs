@@ -154,6 +154,7 @@ impl From<Refusal> for Refused {
                 let refused = Refused::new(Code::Overloaded, "the room cannot take this now");
                 Refused { retry_ms: Some(retry_ms), ..refused }
             }
+            Refusal::LimitReached => Refused::new(Code::LimitReached, "the room lists as many members as it can"),
             Refusal::StorageFull => Refused::new(Code::StorageFull, "history cannot be kept now"),
             Refusal::Draining => Refused::new(Code::Draining, "this node is going away; reconnect"),
             Refusal::Internal => Refused::new(Code::Internal, "nothing is known about the effect"),

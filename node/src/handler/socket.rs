@@ -10,7 +10,7 @@ use mesh::{room::RoomKey, slot::Want};
 use protocol::socketio::{Args, Packet, RESERVED_EVENTS};
 use serde_json::value::RawValue;
 
-use super::{Ack, Asked, Broadcast, History, Identity, Node, Refused, SayError};
+use super::{Ack, Asked, Broadcast, History, Identity, Node, Present, Refused, SayError};
 use crate::{
     envelope,
     gateway::{AskError, Asker, Entry, Gateway, Leaving, Waiter},
@@ -55,11 +55,10 @@ impl<'a> Socket<'a> {
         self.identity()?.info.as_deref()
     }
 
-    /// Says who its client is from now on. What it published before keeps the name it had.
+    /// Says who its client is from now on: it leaves the room of the user it was and enters that of the user it is. What it
+    /// published before, and what others see of it in rooms it is in, keeps the name it had.
     pub fn set_identity(&mut self, identity: Identity) {
-        if let Some(socket) = self.gateway.socket_of_mut(&self.who) {
-            socket.identity = (!identity.is_anonymous()).then(|| Box::new(identity));
-        }
+        self.gateway.set_identity(&self.who, identity, self.now);
     }
 
     /// The node it is connected to: for whoever wants to come back to it later, from any thread.
@@ -142,7 +141,7 @@ impl<'a> Socket<'a> {
     /// # Errors
     /// See [`SayError`]. Nothing was changed.
     pub fn join<'j>(&mut self, join: impl Into<Join<'j>>) -> Result<Asked<'_, History>, SayError> {
-        let Join { room, want, replay } = join.into();
+        let Join { room, want, replay, present } = join.into();
         self.names().room(room).map_err(|_| SayError::Name)?;
         if !self.is_connected() {
             return Err(SayError::Gone);
@@ -151,7 +150,7 @@ impl<'a> Socket<'a> {
             return Err(SayError::RoomOfASocket);
         }
         let room = RoomKey::new(&self.who.namespace, room);
-        let question = self.gateway.join(&self.who, &room, Entry { want, replay }, self.now);
+        let question = self.gateway.join(&self.who, &room, Entry { want, replay, present }, self.now);
         Ok(Asked::new(self.gateway, question))
     }
 
@@ -169,6 +168,16 @@ impl<'a> Socket<'a> {
         let since = page.since.map(|(offset, epoch)| (offset, envelope::lineage(epoch)));
         let want = Want::Page { limit: page.limit, since, reverse: page.reverse };
         let question = self.gateway.history(&self.who, &RoomKey::new(&self.who.namespace, room), want);
+        Ok(Asked::new(self.gateway, question))
+    }
+
+    /// Who is present in a room of its namespace. It need not be a member.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was asked.
+    pub fn presence(&mut self, room: &str) -> Result<Asked<'_, Present>, SayError> {
+        self.names().room(room).map_err(|_| SayError::Name)?;
+        let question = self.gateway.presence(&self.who, &RoomKey::new(&self.who.namespace, room));
         Ok(Asked::new(self.gateway, question))
     }
 
@@ -230,12 +239,13 @@ pub struct Join<'a> {
     room: &'a str,
     want: Want,
     replay: bool,
+    present: bool,
 }
 
 impl<'a> Join<'a> {
     /// This room, and nothing of its past.
     pub fn new(room: &'a str) -> Join<'a> {
-        Join { room, want: Want::Nothing, replay: false }
+        Join { room, want: Want::Nothing, replay: false, present: false }
     }
 
     /// With its newest so many messages.
@@ -248,6 +258,12 @@ impl<'a> Join<'a> {
     #[must_use]
     pub fn since(self, offset: u64, epoch: &str) -> Join<'a> {
         Join { want: Want::Since { after: offset, lineage: envelope::lineage(epoch) }, ..self }
+    }
+
+    /// It shows itself to those in the room who show themselves, and its client is told who comes and goes.
+    #[must_use]
+    pub fn present(self) -> Join<'a> {
+        Join { present: true, ..self }
     }
 
     /// The past reaches the client as the events it was, in order, before anything new.
