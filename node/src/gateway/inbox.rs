@@ -5,7 +5,11 @@
 use std::time::Instant;
 
 use bytestring::ByteString;
-use protocol::engine::session::{CloseReason, Refusal, Session};
+use protocol::{
+    engine::session::{CloseReason, Refusal, Session},
+    sid::Sid,
+};
+use tokio::sync::oneshot;
 
 use super::{Gateway, drain::Drain, reply};
 use crate::{clock, message::Message, metrics::DropReason, transport::PollReply};
@@ -29,20 +33,7 @@ impl Gateway {
                 let started = started.unwrap_or(Err(Refusal::UNKNOWN_SID));
                 reply(to, started.map(|()| self.body_max(&sid)).map_err(PollReply::from));
             }
-            Message::Post { sid, body, reply: to } => {
-                self.tally.bytes_received += body.len() as u64;
-                let handled = match ByteString::try_from(body) {
-                    Ok(body) => self.with_session(&sid, now, |session| session.handle_post(body, now)),
-                    Err(_) => self.with_session(&sid, now, |session| {
-                        session.close(CloseReason::ParseError, now);
-                        Err(Refusal::BAD_REQUEST)
-                    }),
-                };
-                reply(
-                    to,
-                    handled.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_or_else(PollReply::from, |()| PollReply::ok()),
-                );
-            }
+            Message::Post { sid, body, reply: to } => self.handle_post(&sid, body, to, now),
             Message::PostAborted { sid } => {
                 self.with_session(&sid, now, |session| session.handle_post_aborted(now));
             }
@@ -85,6 +76,18 @@ impl Gateway {
             }
             Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
         }
+    }
+
+    fn handle_post(&mut self, sid: &Sid, body: bytes::Bytes, to: oneshot::Sender<PollReply>, now: Instant) {
+        self.tally.bytes_received += body.len() as u64;
+        let handled = match ByteString::try_from(body) {
+            Ok(body) => self.with_session(sid, now, |session| session.handle_post(body, now)),
+            Err(_) => self.with_session(sid, now, |session| {
+                session.close(CloseReason::ParseError, now);
+                Err(Refusal::BAD_REQUEST)
+            }),
+        };
+        reply(to, handled.unwrap_or(Err(Refusal::UNKNOWN_SID)).map_or_else(PollReply::from, |()| PollReply::ok()));
     }
 
     fn handle_peer_frame(&mut self, from: mesh::NodeId, frame: &bytes::Bytes, now: Instant, now_ms: u64) {
