@@ -158,7 +158,7 @@ keys! {
 
         store.kind: "Where recent history lives: \"sled\" (on disk) or \"memory\" (gone at restart).";
         store.dir: "Directory of the embedded store.";
-        store.max_bytes: "Budget of stored payload; the oldest history goes first.";
+        store.max_bytes: "What the store's files may take (a quarter of it is live); the oldest history goes first.";
         store.history.size: "Newest messages kept per room.";
         store.history.ttl: "Oldest age kept.";
 
