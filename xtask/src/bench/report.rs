@@ -29,7 +29,8 @@ pub(super) fn page(turns: &[Turn], rounds: u32) -> Result<String> {
          that writes the same ready-made bytes to every member, one write per delivery: what the machine can do with one \
          write per delivery. `starling` stamps an order and keeps history meanwhile, the others do not. **Compare within \
          this page only:** absolute figures move with the machine. † marks a turn in which the generator itself was late: the server may be better than that. \
-         The last column is the most that other programs used of the machine during a peer's turns.\n"
+         The last column is the most that other programs used of the machine during a peer's turns. \
+         The store has figures of its own: [benchmarks-store.md](benchmarks-store.md).\n"
     )?;
     for scenario in &SCENARIOS {
         if turns.iter().any(|turn| turn.scenario == scenario.name) {
