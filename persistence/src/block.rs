@@ -6,7 +6,7 @@
 //! Invariants:
 //! - A value is `version u8 | len u32 | crc u32` and sections up to `len`, which is the length of the value, big-endian.
 //!   The checksum covers the block's number too: a value under another key, or cut between two sections, is damage.
-//! - A block grows to 64 KiB and then ends, unless its last section alone is larger.
+//! - A block grows to 8 KiB and then ends, unless its only section is larger.
 
 use bytes::{Buf, BufMut};
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A block that would grow beyond this is ended before.
-pub(crate) const BLOCK_BYTES: usize = 64 * 1024;
+pub(crate) const BLOCK_BYTES: usize = 8 * 1024;
 
 const VERSION: u8 = 2;
 const HEAD_BYTES: usize = 1 + 4 + 4;

@@ -143,7 +143,7 @@ impl Disk {
                     contents.note(&outline, kept);
                 }
             }
-            self.store.put_block(bucket, id, value)?;
+            self.store.put_block(bucket, id, &value)?;
             self.last = id;
         }
         for (slot, value) in pending.meta() {

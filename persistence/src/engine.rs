@@ -30,8 +30,8 @@ pub(crate) trait HistoryStore: Send {
     /// Hands out one block, if it is there.
     fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError>;
 
-    /// Writes a block, creating the bucket if need be.
-    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError>;
+    /// Writes a block that is not there yet, all of it or nothing, creating the bucket if need be.
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: &[u8]) -> Result<(), EngineError>;
 
     /// Forgets a bucket and everything in it.
     fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError>;

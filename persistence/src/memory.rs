@@ -45,8 +45,8 @@ impl HistoryStore for MemoryEngine {
         Ok(())
     }
 
-    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
-        self.buckets.entry(bucket).or_default().insert(id, value);
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: &[u8]) -> Result<(), EngineError> {
+        self.buckets.entry(bucket).or_default().insert(id, value.to_vec());
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use crate::Record;
 /// Records per section, so that one section is one cheap read.
 pub(crate) const RECORDS_MAX: usize = 32;
 /// A section that reached this many body bytes takes no further record.
-pub(crate) const BYTES_TARGET: usize = 16 * 1024;
+pub(crate) const BYTES_TARGET: usize = 4 * 1024;
 
 const HEAD_BYTES: usize = 2 + 2 + 2 + 4;
 const RECORD_HEAD_BYTES: usize = 8 + 8 + 4 + 4;

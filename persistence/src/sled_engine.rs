@@ -3,6 +3,8 @@
 //! Invariants, each the answer to a measured fault of sled:
 //! - Every call runs inside `catch_unwind`: sled panics on some damaged files.
 //! - Buckets are trees and are dropped whole: deleting single keys costs several times the live space.
+//! - Values are below [`PIECE_BYTES`]: larger blocks are written in pieces, all or none. Large values make sled write files
+//!   beside its log, which it does not sync, and take six times their size (measured).
 //! - Nobody but `sync` flushes (`flush_every_ms(None)`), and `flush_async` is never called: it deadlocks.
 //! - Its flush writes and waits for the data (`sync_file_range`), but not for the length of the file: that is enough for a
 //!   kill and too little for a power cut, so `sync` asks the system once more.
@@ -25,13 +27,19 @@ use crate::{
     directory::is_at,
     engine::{HistoryStore, Visit},
     error::EngineError,
-    key::BlockId,
+    key::{BlockId, KEY_BYTES},
     retention::Bucket,
 };
 
 const META_TREE: &str = "meta";
 /// Free space below which no commit is begun: a full queue of 8 MiB, four times over.
 const HEADROOM_BYTES: u64 = 32 * 1024 * 1024;
+
+/// What a value may take. Ten of them, which is what sled gathers before it writes a node of the tree anew, stay below the
+/// size from which it puts the node into a file of its own.
+const PIECE_BYTES: usize = 9 * 1024;
+/// Length of the key of a piece: the block, and the number of the piece.
+const PIECE_KEY_BYTES: usize = KEY_BYTES + 4;
 
 /// The file that holds nearly everything.
 const MAIN_FILE: &str = "db";
@@ -96,11 +104,17 @@ impl HistoryStore for SledEngine {
     fn scan(&self, bucket: Bucket, from: BlockId, visit: &mut Visit<'_>) -> Result<(), EngineError> {
         let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
         guard(|| {
-            for item in tree.range(from.encode()..) {
-                let (key, value) = item.map_err(translate)?;
-                let id = BlockId::decode(&key).ok_or_else(|| EngineError::Damaged(format!("key {key:?}")))?;
-                if let ControlFlow::Break(()) = visit(id, &value)? {
-                    break;
+            let mut whole = Vec::new();
+            for item in tree.range(piece_key(from, 0)..) {
+                let (key, piece) = item.map_err(translate)?;
+                let id = key.get(..KEY_BYTES).and_then(BlockId::decode);
+                let id = id.ok_or_else(|| EngineError::Damaged(format!("key {key:?}")))?;
+                whole.extend_from_slice(&piece);
+                if piece.len() < PIECE_BYTES {
+                    if let ControlFlow::Break(()) = visit(id, &whole)? {
+                        break;
+                    }
+                    whole.clear();
                 }
             }
             Ok(())
@@ -109,16 +123,37 @@ impl HistoryStore for SledEngine {
 
     fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError> {
         let Some(tree) = self.buckets.get(&bucket) else { return Ok(()) };
-        let value = guard(|| tree.get(id.encode()))?.map_err(translate)?;
-        if let Some(value) = value {
-            visit(&value);
-        }
-        Ok(())
+        guard(|| {
+            let mut whole = Vec::new();
+            for number in 0.. {
+                let Some(piece) = tree.get(piece_key(id, number)).map_err(translate)? else { break };
+                if piece.len() < PIECE_BYTES && whole.is_empty() {
+                    visit(&piece);
+                    break;
+                }
+                whole.extend_from_slice(&piece);
+                if piece.len() < PIECE_BYTES {
+                    visit(&whole);
+                    break;
+                }
+            }
+            Ok(())
+        })?
     }
 
-    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: &[u8]) -> Result<(), EngineError> {
         let tree = self.tree(bucket)?;
-        guard(|| tree.insert(id.encode(), value).map(drop))?.map_err(translate)
+        guard(|| {
+            if value.len() < PIECE_BYTES {
+                return tree.insert(piece_key(id, 0), value).map(drop);
+            }
+            let mut batch = sled::Batch::default();
+            // The piece that is not full ends the block, so there is always one.
+            let pieces = value.chunks(PIECE_BYTES).chain(value.len().is_multiple_of(PIECE_BYTES).then_some(&[][..]));
+            (0_u32..).zip(pieces).for_each(|(number, piece)| batch.insert(&piece_key(id, number), piece));
+            tree.apply_batch(batch)
+        })?
+        .map_err(translate)
     }
 
     fn drop_bucket(&mut self, bucket: Bucket) -> Result<(), EngineError> {
@@ -151,6 +186,13 @@ impl HistoryStore for SledEngine {
     fn disk_bytes(&self) -> u64 {
         guard(|| self.db.size_on_disk()).ok().and_then(Result::ok).unwrap_or(0)
     }
+}
+
+fn piece_key(id: BlockId, piece: u32) -> [u8; PIECE_KEY_BYTES] {
+    let mut key = [0; PIECE_KEY_BYTES];
+    key[..KEY_BYTES].copy_from_slice(&id.encode());
+    key[KEY_BYTES..].copy_from_slice(&piece.to_be_bytes());
+    key
 }
 
 /// Runs a call into sled and turns a panic into an error. Unwind safety: after an error the engine is only dropped.

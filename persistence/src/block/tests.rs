@@ -39,8 +39,8 @@ fn every_section_is_found_at_its_place_and_proves_its_room() {
 }
 
 #[test]
-fn a_block_ends_before_64_kib_and_holds_at_least_one_section() {
-    let sections: Vec<Section> = [30_000, 30_000, 30_000, 200_000, 1].map(|len| section(1, len)).into();
+fn a_block_ends_before_8_kib_and_holds_at_least_one_section() {
+    let sections: Vec<Section> = [3_000, 3_000, 3_000, 20_000, 1].map(|len| section(1, len)).into();
     let blocks = in_blocks(sections.iter());
     assert_eq!(blocks.iter().map(Vec::len).collect::<Vec<_>>(), [2, 1, 1, 1]);
     assert!(in_blocks([].iter()).is_empty());

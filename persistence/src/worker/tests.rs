@@ -292,7 +292,7 @@ impl HistoryStore for Files {
     fn block(&self, bucket: Bucket, id: BlockId, visit: &mut dyn FnMut(&[u8])) -> Result<(), EngineError> {
         self.disk.lock().unwrap().block(bucket, id, visit)
     }
-    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: Vec<u8>) -> Result<(), EngineError> {
+    fn put_block(&mut self, bucket: Bucket, id: BlockId, value: &[u8]) -> Result<(), EngineError> {
         self.check()?;
         self.disk.lock().unwrap().put_block(bucket, id, value)
     }
