@@ -203,6 +203,34 @@ class ClientCases:
         self.gets(in_chat, 1)
         self.assertEqual(in_plain, [])
 
+    def test_members_see_who_comes_and_goes_whatever_their_parser(self):
+        for serializer in ("default", "msgpack"):
+            with self.subTest(serializer=serializer):
+                room = self.room()
+                first, second = self.connect(0, serializer=serializer), self.connect(-1)
+                joined, left = self.received(first, "room:joined"), self.received(first, "room:left")
+                ids = [first.get_sid(), second.get_sid()]
+                own = self.done(first, "room:join", {"room": room, "presence": True})
+                self.assertEqual(own["members"], [{"id": ids[0]}])
+                both = self.done(second, "room:join", {"room": room, "presence": True})
+                self.assertEqual(sorted(member["id"] for member in both["members"]), sorted(ids))
+                self.gets(joined, 1)
+                self.assertEqual(joined, [[{"room": room, "member": {"id": ids[1]}}]])
+                asked = self.done(self.connect(-1), "room:presence", {"room": room})
+                self.assertEqual((sorted(m["id"] for m in asked["members"]), asked["partial"]), (sorted(ids), False))
+                second.disconnect()
+                self.gets(left, 1)
+                self.assertEqual(left, [[{"room": room, "member": {"id": ids[1]}}]])
+
+    def test_rooms_of_others_are_forbidden(self):
+        client, other = self.connect(0), self.connect(-1)
+        for room in ("user:ann", other.get_sid()):
+            for event in ("room:join", "room:history", "room:presence", "room:publish"):
+                with self.subTest(event=event, room=room):
+                    answer = self.ask(client, event, {"room": room, "event": "m", "args": []})
+                    self.assertEqual((answer["ok"], answer["code"]), (False, "forbidden"))
+                    self.assertIsInstance(answer["message"], str)
+
     def test_concurrent_publishers_make_one_order(self):
         room = self.room()
         members = [self.connect(n % self.size) for n in range(3)]
