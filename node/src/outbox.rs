@@ -105,7 +105,7 @@ impl Outbox {
                 self.queue_own(written);
                 Progress::Blocked
             }
-            Err(_) => Progress::Broken,
+            Err(error) => lost(&error),
         }
     }
 
@@ -113,8 +113,8 @@ impl Outbox {
     ///
     /// The flag says whether a cursor into the log was made: the log must then be kept (`Rooms::release` ends it).
     pub(crate) fn write_turn(&mut self, tcp: &Tcp, stream: StreamId, start: u64, turn: &[u8]) -> (Progress, bool) {
-        if self.flush(tcp) == Progress::Broken {
-            return (Progress::Broken, false);
+        if let ended @ (Progress::Broken | Progress::Behind) = self.flush(tcp) {
+            return (ended, false);
         }
         let to = start + turn.len() as u64;
         if self.is_lagging() {
@@ -123,7 +123,7 @@ impl Outbox {
         match write(tcp, turn, &mut self.sent) {
             Ok(written) if written == turn.len() => (Progress::Done, false),
             Ok(written) => (Progress::Blocked, self.queue_room(stream, start + written as u64, to)),
-            Err(_) => (Progress::Broken, false),
+            Err(error) => (lost(&error), false),
         }
     }
 
@@ -140,7 +140,10 @@ impl Outbox {
                     None => return Progress::Behind,
                 },
             };
-            let Ok(written) = written else { return Progress::Broken };
+            let written = match written {
+                Ok(written) => written,
+                Err(error) => return lost(&error),
+            };
             let finished = match segment {
                 Segment::Own(bytes) => {
                     self.own_bytes -= written;
@@ -202,6 +205,11 @@ impl Outbox {
             }
         }
     }
+}
+
+/// What a failed write says of the peer: it is gone, unless it took nothing for as long as the kernel was told to be patient.
+fn lost(error: &io::Error) -> Progress {
+    if error.kind() == io::ErrorKind::TimedOut { Progress::Behind } else { Progress::Broken }
 }
 
 /// A non-blocking write, counted in `sent`; 0 when the kernel takes nothing now.

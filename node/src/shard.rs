@@ -12,6 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     context::Context,
     gateway::{Gateway, Task},
+    key::ConnKey,
     message::Message,
 };
 
@@ -61,6 +62,11 @@ impl Shard {
         let result = input(&mut gateway);
         self.wake.notify_one();
         result
+    }
+
+    /// Bytes that the next message of a connection may have. Never call it from inside the gateway.
+    pub(crate) fn message_max(&self, key: ConnKey) -> usize {
+        self.gateway.borrow().message_max(key)
     }
 
     /// Ends a turn; what it returns has to be started.

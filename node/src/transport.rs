@@ -1,5 +1,6 @@
 //! How clients reach a shard: long-polling requests and WebSockets, and the answers both give.
 
+mod frames;
 pub(crate) mod polling;
 pub(crate) mod tcp;
 pub(crate) mod websocket;
@@ -10,6 +11,8 @@ use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use protocol::engine::session::Refusal;
 
+/// Bytes a second that whatever a client has begun to send must come with (`reliability.md` 4.4).
+const RATE_MIN: f64 = 1_024.0;
 /// The packet that answers a poll without saying anything (`protocol.md` 2).
 const NOOP: &str = "6";
 

@@ -206,8 +206,7 @@ fn a_connection_says_little_before_it_joins_a_namespace() {
     let node = Node::start_with(&[("STARLING_LIMITS__CONNECT_BYTES", "2KiB")]);
     let (mut socket, _) = WebSocket::session(node.clients);
     socket.text(&format!(r#"40{{"token":"{}"}}"#, "x".repeat(3_000)));
-    is_closed(&mut socket, 1008, "rate_limited");
-    counts(&node, "connect_bytes", 1.0);
+    assert_eq!(socket.packet(), Frame::Close(Some(1009)));
 
     let query = polling(node.clients);
     assert_eq!(exchange(node.clients, &post(&query, &[b'4'; 3_000])).unwrap().status, 413);
@@ -230,6 +229,34 @@ fn attachments_that_do_not_come_are_not_waited_for() {
     assert_eq!(rejected(&node, "assembly"), 0.0);
     is_closed(&mut socket, 1002, "parse_error");
     counts(&node, "assembly", 1.0);
+    node.stop().unwrap();
+}
+
+#[test]
+fn a_message_comes_in_few_pieces_and_in_time() {
+    let node = Node::start_with(&[("STARLING_LIMITS__ASSEMBLY_TIMEOUT", "1s"), ("STARLING_LIMITS__FRAGMENTS", "8")]);
+    let text = r#"420["room:leave",{"room":"r"}]"#;
+    // In pieces, slowly, with a silence after it: nothing of that is too much.
+    let mut socket = WebSocket::connected(node.clients);
+    socket.raw(&frame(0x01, &text.as_bytes()[..5]));
+    sleep(Duration::from_millis(600));
+    socket.raw(&frame(0x80, &text.as_bytes()[5..]));
+    assert!(matches!(socket.packet(), Frame::Text(ack) if ack.contains("\"ok\":true")));
+    sleep(Duration::from_millis(1_500));
+    assert!(event(&mut socket, 1, "room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    let mut slow = WebSocket::connected(node.clients);
+    slow.raw(&frame(0x81, text.as_bytes())[..10]);
+    for n in 0..9 {
+        socket.raw(&frame(if n == 0 { 0x01 } else { 0x00 }, b"4"));
+    }
+    is_closed(&mut socket, 1008, "");
+    counts(&node, "fragments", 1.0);
+    is_closed(&mut slow, 1008, "");
+    counts(&node, "assembly", 1.0);
+
+    let (mut early, _) = WebSocket::session(node.clients);
+    early.raw(&frame(0x81, &[b'4'; 60_000])[..20]);
+    is_closed(&mut early, 1009, "");
     node.stop().unwrap();
 }
 
@@ -273,8 +300,8 @@ fn who_takes_nothing_for_long_enough_is_cut_off_however_little_waits() {
         sent += 1;
         assert!(sent < 300, "nobody lags");
     }
-    let before = metric(&node, "starling_sockets");
-    until("the end of a laggard", || metric(&node, "starling_sockets") == before - 1.0);
+    until("the end of a laggard", || metric(&node, "starling_slow_consumers_closed_total") == 1.0);
+    assert_eq!(metric(&node, "starling_sockets"), 1.0);
     assert_eq!(metric(&node, "starling_lagging_members"), 0.0);
     event(&mut publisher, 0, "room:publish", &argument);
     node.stop().unwrap();

@@ -93,6 +93,7 @@ impl Checker<'_> {
         self.within("limits.attachments", &limits.attachments, &0, &1_000);
         self.within("limits.json_depth", &limits.json_depth, &1, &128);
         self.within("limits.packets_per_poll", &limits.packets_per_poll, &1, &100_000);
+        self.within("limits.fragments", &limits.fragments, &1, &1_000_000);
         self.within("limits.connect_bytes", &limits.connect_bytes, &Size(KIB), &Size(1536 * KIB));
         self.within("limits.headers", &limits.headers, &16, &1_000);
         self.within("limits.header_bytes", &limits.header_bytes, &Size(8 * KIB), &Size(256 * KIB));

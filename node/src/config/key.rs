@@ -177,6 +177,7 @@ keys! {
         limits.json_depth: "Nested arrays and objects in one message.";
         limits.packets_per_poll: "Messages in one polling body. Stock clients split bodies by bytes only, so that a low number closes busy ones.";
         limits.connect_bytes: "What a connection may send before it joined a namespace.";
+        limits.fragments: "WebSocket frames that one message may come in.";
         limits.assembly_timeout: "How long the next attachment of a message, or the rest of its bytes, may take.";
         limits.queue_bytes: "Bytes that may wait for one connection before it is closed as a slow consumer.";
         limits.lag_timeout: "How long a connection may take nothing of what waits for it before it is closed as a slow consumer.";

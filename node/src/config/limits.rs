@@ -37,6 +37,8 @@ pub struct Limits {
     pub packets_per_poll: usize,
     /// What a connection may send before it joined a namespace.
     pub connect_bytes: Size,
+    /// WebSocket frames that one message may come in.
+    pub fragments: usize,
     /// How long the next attachment of a message, or the rest of it, may take.
     pub assembly_timeout: Duration,
     /// Bytes that may wait for one connection before it is closed as a slow consumer.
@@ -74,6 +76,7 @@ impl Limits {
             json_depth: 64,
             packets_per_poll: 4_096,
             connect_bytes: Size(16 * KIB),
+            fragments: 1_024,
             assembly_timeout: Duration::from_secs(10),
             queue_bytes: Size(256 * KIB),
             lag_timeout: Duration::from_secs(30),

@@ -5,6 +5,7 @@
 
 use std::{
     cmp::Reverse,
+    rc::Rc,
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use mesh::wire::message::Refusal;
 use protocol::{engine::session::CloseReason, sid::Sid};
 
 use super::Gateway;
-use crate::{conduct::Verdict, handler::Refused, key::ConnKey, metrics::RejectReason, pressure::Level};
+use crate::{conduct::Verdict, handler::Refused, key::ConnKey, metrics::RejectReason, pressure::Level, wire::Line};
 
 /// How often something is given up while memory is short.
 const RELIEVE_EVERY: Duration = Duration::from_millis(500);
@@ -40,10 +41,21 @@ impl Gateway {
 
     /// Bytes that a body of this session may have.
     pub(super) fn body_max(&self, sid: &Sid) -> usize {
+        self.sids.get(sid).map_or(self.context.session.max_payload, |key| self.message_max(*key))
+    }
+
+    /// Bytes that the next message of a connection may have.
+    pub(crate) fn message_max(&self, key: ConnKey) -> usize {
         let max = self.context.session.max_payload;
-        let connection = self.sids.get(sid).and_then(|key| self.connections.get(*key));
-        let connected = connection.is_none_or(|connection| connection.connect_by.is_none());
+        let connected = self.connections.get(key).is_none_or(|connection| connection.connect_by.is_none());
         if connected { max } else { max.min(self.context.config.limits.connect_bytes.bytes()) }
+    }
+
+    /// A client took nothing for as long as it may.
+    pub(crate) fn handle_stalled(&mut self, key: ConnKey, line: &Rc<Line>, now: Instant) {
+        if self.connections.get(key).and_then(|connection| connection.wire.as_ref()).is_some_and(|wire| wire.is(line)) {
+            self.close(key, CloseReason::SlowConsumer, now);
+        }
     }
 
     /// Seconds of this shard's life.

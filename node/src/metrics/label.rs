@@ -107,6 +107,7 @@ label! {
         Descriptors = "descriptors", "Descriptors are short.";
         ConnectBytes = "connect_bytes", "More than `limits.connect_bytes` before a namespace was joined.";
         Assembly = "assembly", "The rest of a message did not come in time.";
+        Fragments = "fragments", "A message in more pieces than `limits.fragments`.";
         Body = "body", "The body of a request did not come in time.";
         PerIp = "per_ip", "`limits.per_ip` is reached by an address.";
         PerIpRate = "per_ip_rate", "An address connects faster than `limits.per_ip_rate`.";

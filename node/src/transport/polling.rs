@@ -16,12 +16,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::PollReply;
+use super::{PollReply, RATE_MIN};
 use crate::{clock, message::Message, metrics::RejectReason, shard::Shard};
 
-/// A body that comes more slowly than this, in bytes a second, is given up early (`reliability.md` 4.4): so much time it
-/// has whatever comes, and then what it earns.
-const BODY_RATE_MIN: f64 = 1_024.0;
+/// A body that comes more slowly than `RATE_MIN` is given up early: so much time it has whatever comes, and then what it
+/// earns.
 const BODY_GRACE: Duration = Duration::from_secs(5);
 
 /// Answers one polling request of the session `sid`, which lives on the shard `at` of this process.
@@ -129,7 +128,7 @@ async fn read_body(mut body: impl Body<Data = Bytes> + Unpin, max: usize, patien
     let mut whole = BytesMut::new();
     loop {
         #[expect(clippy::cast_precision_loss, reason = "a body has a few megabytes")]
-        let earned = BODY_GRACE + Duration::from_secs_f64(whole.len() as f64 / BODY_RATE_MIN);
+        let earned = BODY_GRACE + Duration::from_secs_f64(whole.len() as f64 / RATE_MIN);
         let frame = timeout_at(start + earned.min(patience), body.frame()).await.map_err(|_| NoBody::Late)?;
         let Some(frame) = frame else { return Ok(whole.freeze()) };
         let Ok(frame) = frame else { return Err(NoBody::Refused(Refusal::EMPTY)) };

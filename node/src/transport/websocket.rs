@@ -5,13 +5,15 @@
 //!   share, and a parser lives as long as a message is incomplete;
 //! - nothing is ever written to the socket here. What tungstenite wants to say (a pong, the echo of a close) goes through
 //!   the connection's wire, so that it cannot land inside a frame that is half written;
-//! - the limits are set before the first byte is parsed; nothing is parsed any more once the wire has ended, and the
+//! - the limits are set before the first byte is parsed: of bytes, of fragments, and of the time that a message may be
+//!   incomplete; nothing is parsed any more once the wire has ended, and the
 //!   socket is let go soon after.
 
 use std::{
+    future::pending,
     io::{self, Read, Write},
     ops::ControlFlow,
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     time::Duration,
 };
@@ -19,14 +21,15 @@ use std::{
 use bytes::Bytes;
 use bytestring::ByteString;
 use protocol::engine::Message;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{
     self,
     error::CapacityError,
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-use crate::{clock, key::ConnKey, shard::Shard, wire::Line};
+use super::{RATE_MIN, frames::Frames};
+use crate::{clock, key::ConnKey, metrics::RejectReason, shard::Shard, wire::Line};
 
 /// What a parser takes at once, at least; larger messages grow it while they are read.
 const PARSE_BYTES: usize = 1_000;
@@ -69,6 +72,7 @@ impl Inbound {
                         Ok(()) => self.read(),
                         Err(_) => ControlFlow::Break(Some((false, None))),
                     },
+                    () = overdue(&mut self.incomplete) => self.give_up(RejectReason::Assembly),
                 };
             }
         }
@@ -87,8 +91,19 @@ impl Inbound {
             Ok(0) => ControlFlow::Break(Some((false, None))),
             Ok(read) => self.parse(&scratch[..read]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => ControlFlow::Continue(()),
+            // It took nothing of what we wrote for as long as the kernel was told to be patient.
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                shard.with(|gateway| gateway.handle_stalled(self.key, &self.line, clock::now()));
+                ControlFlow::Break(None)
+            }
             Err(_) => ControlFlow::Break(Some((false, None))),
         })
+    }
+
+    /// Ends it for what the client does not finish.
+    fn give_up(&self, why: RejectReason) -> Heard {
+        self.shard.context().metrics.rejected.of(why).inc();
+        ControlFlow::Break(Some((false, Some(1008))))
     }
 
     /// Takes these bytes apart and gives every message in them to the shard.
@@ -97,18 +112,26 @@ impl Inbound {
             return ControlFlow::Continue(());
         }
         let Inbound { shard, key, line, incomplete } = self;
-        let max_payload = shard.context().session.max_payload;
-        let mut parser = incomplete.take().unwrap_or_else(|| Box::new(Parser::new(max_payload, bytes.len())));
-        parser.given += bytes.len();
+        let limits = &shard.context().config.limits;
+        let mut parser = incomplete.take().unwrap_or_else(|| Box::new(Parser::new(bytes.len())));
+        parser.frames.pass(bytes);
+        parser.allow(shard.message_max(*key));
         let mut stream = Stream { bytes, shard, key: *key, line };
         while !line.has_ended() {
             match parser.next(&mut stream) {
                 Ok(Some(message)) => {
                     let Some(message) = message_of(message) else { continue };
                     shard.with(|gateway| gateway.handle_websocket_message(*key, line, message, clock::now()));
+                    parser.deadline = None;
+                    parser.allow(shard.message_max(*key));
+                }
+                Ok(None) if parser.frames.is_at_rest() => return ControlFlow::Continue(()),
+                Ok(None) if parser.frames.fragments() > limits.fragments => {
+                    return self.give_up(RejectReason::Fragments);
                 }
                 Ok(None) => {
-                    *incomplete = Some(parser).filter(|parser| !parser.is_done());
+                    parser.expect_more(bytes.len(), limits.assembly_timeout);
+                    *incomplete = Some(parser);
                     return ControlFlow::Continue(());
                 }
                 Err(error) => return ControlFlow::Break(Some(end_of(&error))),
@@ -121,53 +144,67 @@ impl Inbound {
 /// Takes frames apart by the rules of RFC 6455.
 struct Parser {
     context: WebSocketContext,
-    /// Bytes it was given.
-    given: usize,
-    /// Bytes that the messages which came out of it took at least.
-    whole: usize,
+    frames: Frames,
+    /// Bytes that a message may have.
+    max: usize,
+    /// When the message must be complete.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+/// Completes when the rest of a message should have come. Cancel safe.
+async fn overdue(incomplete: &mut Option<Box<Parser>>) {
+    match incomplete.as_mut().and_then(|parser| parser.deadline.as_mut()) {
+        Some(deadline) => deadline.await,
+        None => pending().await,
+    }
 }
 
 impl Parser {
     /// A parser that is given about so many bytes at first.
-    fn new(max_payload: usize, bytes: usize) -> Parser {
+    fn new(bytes: usize) -> Parser {
         let mut config = WebSocketConfig::default();
         config.read_buffer_size = bytes.max(PARSE_BYTES);
         config.write_buffer_size = 0;
         // Only pongs and the echo of a close are written, each at once.
         config.max_write_buffer_size = 4 * 1024;
-        config.max_message_size = Some(max_payload);
-        config.max_frame_size = Some(max_payload);
-        Parser { context: WebSocketContext::new(Role::Server, Some(config)), given: 0, whole: 0 }
+        let context = WebSocketContext::new(Role::Server, Some(config));
+        Parser { context, frames: Frames::default(), max: 0, deadline: None }
+    }
+
+    /// From now on a message may have so many bytes.
+    fn allow(&mut self, max: usize) {
+        if std::mem::replace(&mut self.max, max) != max {
+            self.context.set_config(|config| {
+                config.max_message_size = Some(max);
+                config.max_frame_size = Some(max);
+            });
+        }
+    }
+
+    /// Gives the rest of a message its time: so much from the start, and what its bytes earn.
+    fn expect_more(&mut self, bytes: usize, patience: Duration) {
+        #[expect(clippy::cast_precision_loss, reason = "a read has some kilobytes")]
+        let earned = Duration::from_secs_f64(bytes as f64 / RATE_MIN);
+        match &mut self.deadline {
+            Some(deadline) => {
+                let later = deadline.deadline() + earned;
+                deadline.as_mut().reset(later);
+            }
+            None => {
+                let start = Instant::from_std(clock::now());
+                self.deadline = Some(Box::pin(sleep_until(start + patience + earned)));
+            }
+        }
     }
 
     /// The next message, control frames among them; none when the stream has no more bytes now.
     fn next(&mut self, stream: &mut (impl Read + Write)) -> Result<Option<tungstenite::Message>, tungstenite::Error> {
         match self.context.read(stream) {
-            Ok(message) => {
-                self.whole += shortest_frame(message.len());
-                Ok(Some(message))
-            }
+            Ok(message) => Ok(Some(message)),
             Err(tungstenite::Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error),
         }
     }
-
-    /// Whether nothing of what it was given is left in it. A message that came in fragments took more bytes than were
-    /// counted for it: its parser is kept, which costs memory and is never wrong.
-    fn is_done(&self) -> bool {
-        self.given == self.whole
-    }
-}
-
-/// Bytes of the shortest frame that a client can make of a payload (RFC 6455, 5.2).
-fn shortest_frame(payload: usize) -> usize {
-    const HEADER_AND_MASK: usize = 2 + 4;
-    let length = match payload {
-        0..=125 => 0,
-        126..=0xffff => 2,
-        _ => 8,
-    };
-    HEADER_AND_MASK + length + payload
 }
 
 fn message_of(message: tungstenite::Message) -> Option<Message> {
@@ -254,11 +291,12 @@ mod tests {
 
     /// Reads as `Inbound` does: with a parser only while something is incomplete.
     fn read(kept: &mut Option<Parser>, bytes: &[u8]) -> Vec<tungstenite::Message> {
-        let mut parser = kept.take().unwrap_or_else(|| Parser::new(1_000_000, bytes.len()));
-        parser.given += bytes.len();
+        let mut parser = kept.take().unwrap_or_else(|| Parser::new(bytes.len()));
+        parser.frames.pass(bytes);
+        parser.allow(1_000_000);
         let mut given = Given(bytes);
         let messages = std::iter::from_fn(|| parser.next(&mut given).unwrap()).collect();
-        *kept = Some(parser).filter(|parser| !parser.is_done());
+        *kept = Some(parser).filter(|parser| !parser.frames.is_at_rest());
         messages
     }
 
@@ -282,12 +320,13 @@ mod tests {
     }
 
     #[test]
-    fn a_message_in_fragments_comes_out_whole_whatever_was_kept() {
+    fn a_message_in_fragments_comes_out_whole_and_nothing_is_kept_of_it() {
         let (mut kept, mut messages) = (None, Vec::new());
         for frame in [&b"\x01\x82\0\0\0\0he"[..], b"\x89\x80\0\0\0\0", b"\x80\x83\0\0\0\0llo"] {
+            assert!(messages.len() < 2);
             messages.extend(read(&mut kept, frame));
-            assert!(kept.is_some());
         }
+        assert!(kept.is_none());
         let expected = [tungstenite::Message::Ping(Bytes::new()), tungstenite::Message::text("hello")];
         assert_eq!(messages, expected);
     }
@@ -300,15 +339,5 @@ mod tests {
         }
         let (task, connection) = (size_of_future(Inbound::run), size_of::<crate::connection::Connection>());
         assert!(task <= 256 && connection <= 704, "a task of {task} bytes and a connection of {connection}");
-    }
-
-    #[test]
-    fn a_frame_is_never_shorter_than_is_counted() {
-        for (payload, frame) in [(0, 6), (125, 131), (126, 134), (0xffff, 0xffff + 8), (0x10000, 0x10000 + 14)] {
-            assert_eq!(shortest_frame(payload), frame);
-            let mut made = Vec::new();
-            put_masked(&mut made, Opcode::Text, &[&vec![b'x'; payload]], [1, 2, 3, 4]);
-            assert_eq!(made.len(), frame);
-        }
     }
 }
