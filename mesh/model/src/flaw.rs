@@ -23,6 +23,8 @@ pub(crate) enum Flaw {
     SealedGoesOn,
     /// A new owner shows what it inherited before its replica has met it.
     ShownBeforeMet,
+    /// What may have been shown before counts as held by the replica.
+    ShownUncopied,
     /// A new owner begins with the log it happens to have.
     NewOwnerWithoutLog,
     /// What an owner hands over as shown leaves out what it had inherited as shown.
@@ -37,7 +39,7 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All of them.
-    pub(crate) const ALL: [Flaw; 14] = [
+    pub(crate) const ALL: [Flaw; 15] = [
         Flaw::ReleasedBeforeAck,
         Flaw::OldAckCounts,
         Flaw::VotesTwice,
@@ -47,6 +49,7 @@ impl Flaw {
         Flaw::FencedIsAcked,
         Flaw::SealedGoesOn,
         Flaw::ShownBeforeMet,
+        Flaw::ShownUncopied,
         Flaw::NewOwnerWithoutLog,
         Flaw::InheritanceForgotten,
         Flaw::SkippedCountsAsWhole,
@@ -63,6 +66,7 @@ impl Flaw {
             | Flaw::SyncingTakesOver
             | Flaw::SealedGoesOn
             | Flaw::ShownBeforeMet
+            | Flaw::ShownUncopied
             | Flaw::NewOwnerWithoutLog
             | Flaw::InheritanceForgotten
             | Flaw::SkippedCountsAsWhole

@@ -16,6 +16,8 @@ pub(crate) enum Broken {
     NotInherited,
     /// Two terms follow one: two branches that both call themselves whole.
     TwoBranches,
+    /// A frame was shown for the first time while the replica lacked it.
+    Uncopied,
     /// A frame that two nodes held when it was shown is held by none.
     Lost,
 }
@@ -41,7 +43,24 @@ pub(crate) fn broken(state: &State) -> Option<Broken> {
             }
         }
     }
+    if (0..count).any(|term| is_uncopied(state, term)) {
+        return Some(Broken::Uncopied);
+    }
     (0..count).any(|term| is_lost(state, term)).then_some(Broken::Lost)
+}
+
+/// Whether the replica, while it is one, lacks what this term showed and none before it.
+fn is_uncopied(state: &State, index: u8) -> bool {
+    let term = state.term(index);
+    let replica =
+        (0..NODES).find(|node| state.node(*node).held.of == index && state.seat(index, *node) == Some(REPLICA));
+    let before = (0..state.count()).filter(|other| *other != index).map(|other| state.term(other));
+    let before = before.filter(|other| other.lineage == term.lineage).map(|other| other.released).max().unwrap_or(0);
+    replica.is_some_and(|node| {
+        let held: Vec<Frame> = state.held(node).collect();
+        let shown = term.log.frames().iter().take(usize::from(term.released)).skip(usize::from(before));
+        shown.into_iter().any(|frame| !held.contains(frame))
+    })
 }
 
 /// Whether a frame that was shown under this term, by an owner with a replica, is nowhere any more.

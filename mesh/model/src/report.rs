@@ -40,6 +40,7 @@ pub(crate) fn bounds_of(flaw: Flaw) -> Bounds {
         | Flaw::SyncingTakesOver
         | Flaw::FencedIsAcked
         | Flaw::SealedGoesOn
+        | Flaw::ShownUncopied
         | Flaw::NewOwnerWithoutLog => usual,
     }
 }
@@ -113,6 +114,7 @@ fn sentence(broken: Broken) -> &'static str {
         Broken::TwoFrames => "two frames were shown at one (lineage, n)",
         Broken::NotInherited => "a later owner of the lineage lacks a frame that was shown",
         Broken::TwoBranches => "two branches both call themselves whole",
+        Broken::Uncopied => "a frame was shown for the first time while the replica lacked it",
         Broken::Lost => "a frame that two nodes held is held by none",
     }
 }

@@ -169,6 +169,10 @@ impl Rules {
         } else {
             return;
         }
+        let Node { held, .. } = *next.node(node);
+        if held.hole == NONE && held.len >= term.base {
+            next.node_mut(node).complete = true;
+        }
         let len = next.node(node).held.len;
         next.term_mut(at).acked = term.acked.max(len);
         steps.push((Action::Receive { node, term: at }, next));
@@ -177,20 +181,20 @@ impl Rules {
     /// The first that a replica hears of its owner: how much of the owner's log its own copy is. What agrees is kept.
     fn meet(&self, state: &mut State, node: u8) {
         let Node { at, held, .. } = *state.node(node);
-        let (log, base) = (state.term(at).log, state.term(at).base);
+        let (log, from) = (state.term(at).log, state.term(at).from);
         let common = state.contiguous(node).common(&log);
-        let whole = common >= base;
         let behind =
             if held.hole == NONE { 0 } else { state.term(held.of).log.truncated(held.len).agrees(&log, held.end) };
         let me = state.node_mut(node);
-        me.complete = whole;
-        me.held = if whole {
+        me.held = if common >= from {
             Held::whole(at, common)
-        } else if common == held.hole && behind >= base && !self.has(Flaw::TailDropped) {
+        } else if common == held.hole && behind >= from && !self.has(Flaw::TailDropped) {
             Held { of: at, len: behind, ..held }
         } else {
-            Held { of: at, len: base, hole: common, end: base }
+            Held { of: at, len: from, hole: common, end: from }
         };
+        // Who was whole before still is: nothing after `from` is shown before it has it.
+        me.complete &= me.held.hole == NONE;
     }
 
     /// The mistake of a replica that has left a term and still says yes to its owner.
@@ -218,7 +222,8 @@ impl Rules {
             if state.contiguous(from).common(&term.log) >= end {
                 let mut next = *state;
                 (next.node_mut(node).held.hole, next.node_mut(node).held.end) = (NONE, NONE);
-                next.node_mut(node).complete = self.seat(state, of, node) == Some(REPLICA) && state.node(node).at == of;
+                let replica = self.seat(state, of, node) == Some(REPLICA) && state.node(node).at == of;
+                next.node_mut(node).complete |= replica && next.node(node).held.len >= term.base;
                 steps.push((Action::Fill { node, from }, next));
             }
         }
@@ -237,7 +242,7 @@ impl Rules {
         }
         let (old, wanted) = (*state.term(at), ring::wanted(state, at, node, &self.bounds));
         for triple in wanted {
-            for number in numbers(state, &old) {
+            for number in numbers(state, old.number, old.lineage) {
                 let mut next = *state;
                 let mut term = Term { votes: 1 << seat, ..Term::proposed(number, old.lineage, at, triple) };
                 if seat == OWNER && triple[OWNER] != old.triple[OWNER] {
@@ -313,12 +318,13 @@ impl Rules {
             return;
         }
         let term = state.term(at);
-        let mut begin = |source, log: Log, base| {
+        let mut begin = |source, log: Log, from, base| {
             let mut next = *state;
             let begun = next.term_mut(at);
             // Nothing is shown before the replica has met this owner: until then it may take over from an older copy.
             let shown = if self.has(Flaw::ShownBeforeMet) { base } else { 0 };
             (begun.active, begun.log, begun.base, begun.released, begun.acked) = (true, log, base, shown, 0);
+            begun.from = if self.has(Flaw::ShownUncopied) { base } else { from };
             let me = next.node_mut(node);
             (me.leading, me.complete, me.held) = (true, true, Held::whole(at, log.len()));
             steps.push((Action::Begin { node, source }, next));
@@ -329,10 +335,14 @@ impl Rules {
             let led = before != NONE && self.seat(state, before, node) == Some(OWNER);
             // Who led before knows what it showed; anyone else has to take all it holds for shown.
             let base = if led { state.term(before).shown().min(log.len()) } else { log.len() };
-            begin(Source::Own, log, base);
+            for from in told(state, before, base).filter(|from| !led || *from == state.term(before).told().min(base)) {
+                begin(Source::Own, log, from, base);
+            }
         }
         if term.sealed {
-            begin(Source::Sealed, term.log, term.base);
+            for from in told(state, term.parent, term.base) {
+                begin(Source::Sealed, term.log, from, term.base);
+            }
         }
         for from in (0..self.bounds.nodes).filter(|from| *from != node) {
             // A complete member of this term has left the one before, and its copy stays as it is until the term begins.
@@ -340,7 +350,7 @@ impl Rules {
             let led = term.parent != NONE && self.seat(state, term.parent, from) == Some(OWNER);
             if member.at == at && member.complete && !led {
                 let log = state.contiguous(from);
-                begin(Source::Member(from), log, log.len());
+                begin(Source::Member(from), log, 0, log.len());
             }
         }
     }
@@ -356,26 +366,41 @@ impl Rules {
         }
         if state.forks < self.bounds.forks && state.count() < self.bounds.terms {
             let at = state.node(node).at;
-            let number = if at == NONE { 0 } else { state.term(at).number } + 1;
-            let mut next = *state;
-            next.forks += 1;
-            let alone = [Some(state.member(node)), None, None];
-            let mut term = Term { active: true, ..Term::proposed(number, next.forks, NONE, alone) };
-            state.held(node).for_each(|frame| term.log.push(frame));
-            (term.base, term.acked, term.released) = (term.log.len(), term.log.len(), term.log.len());
-            let (len, index) = (term.log.len(), next.add(term));
-            let me = next.node_mut(node);
-            me.enter(index, true);
-            (me.leading, me.held) = (true, Held::whole(index, len));
-            steps.push((Action::Fork { node }, next));
+            let (number, lineage) =
+                if at == NONE { (0, NONE) } else { (state.term(at).number, state.term(at).lineage) };
+            for number in numbers(state, number, lineage) {
+                self.fork(state, node, number, steps);
+            }
         }
+    }
+
+    /// Goes on alone, in a term of that number: nobody is asked and nothing is proved.
+    fn fork(&self, state: &State, node: u8, number: u8, steps: &mut Steps) {
+        let mut next = *state;
+        next.forks += 1;
+        let alone = [Some(state.member(node)), None, None];
+        let mut term = Term { active: true, ..Term::proposed(number, next.forks, NONE, alone) };
+        state.held(node).for_each(|frame| term.log.push(frame));
+        (term.base, term.from, term.acked, term.released) =
+            (term.log.len(), term.log.len(), term.log.len(), term.log.len());
+        let (len, index) = (term.log.len(), next.add(term));
+        let me = next.node_mut(node);
+        me.enter(index, true);
+        (me.leading, me.held) = (true, Held::whole(index, len));
+        steps.push((Action::Fork { node }, next));
     }
 }
 
-/// The numbers a proposal may bear: the next one, or one above a term of another lineage that it was heard of.
-fn numbers(state: &State, old: &Term) -> impl Iterator<Item = u8> {
-    let next = old.number + 1;
-    let foreign = state.terms().iter().filter(|term| term.lineage != old.lineage).map(|term| term.number + 1).max();
+/// Up to where a new owner may know that frames were shown in the term before: nothing, or all that was.
+fn told(state: &State, before: u8, base: u8) -> impl Iterator<Item = u8> {
+    let all = if before == NONE { 0 } else { state.term(before).told().min(base) };
+    std::iter::once(0).chain((all > 0).then_some(all))
+}
+
+/// The numbers a new term may bear: the next one, or one above all that was heard of other lineages.
+fn numbers(state: &State, number: u8, lineage: u8) -> impl Iterator<Item = u8> {
+    let next = number + 1;
+    let foreign = state.terms().iter().filter(move |term| term.lineage != lineage).map(|term| term.number + 1).max();
     std::iter::once(next).chain(foreign.filter(|number| *number > next))
 }
 

@@ -100,9 +100,11 @@ pub(crate) struct Term {
     pub(crate) active: bool,
     /// What the owner stamped and sent, from the first frame of the slot on.
     pub(crate) log: Log,
-    /// Frames up to here were held, and perhaps shown, before the term; later ones go to the replica one by one.
+    /// Frames up to here may have been shown before the term.
     pub(crate) base: u8,
-    /// The replica said it holds the frames after `base` up to here.
+    /// Frames up to here are known to have been; later ones go to the replica one by one.
+    pub(crate) from: u8,
+    /// The replica said it holds the frames after `from` up to here.
     pub(crate) acked: u8,
     /// The owner showed the frames up to here.
     pub(crate) released: u8,
@@ -121,9 +123,15 @@ impl Term {
             active: false,
             log: Log::default(),
             base: 0,
+            from: 0,
             acked: 0,
             released: 0,
         }
+    }
+
+    /// Up to where its owner knows that frames were shown.
+    pub(crate) fn told(&self) -> u8 {
+        self.from.max(self.released)
     }
 
     /// Up to where frames may have been shown by now, in this term or before it.
@@ -315,7 +323,7 @@ impl State {
         for term in self.terms() {
             let flags = u8::from(term.active) | u8::from(term.sealed) << 1;
             bytes.extend([term.number, term.lineage, term.parent, term.votes, flags]);
-            bytes.extend([term.base, term.acked, term.released, term.log.len]);
+            bytes.extend([term.base, term.from, term.acked, term.released, term.log.len]);
             bytes.extend(term.triple.map(|seat| seat.map_or(NONE, |member| member.node << 4 | member.generation)));
             bytes.extend(term.log.frames().iter().map(|frame| frame.message << 4 | frame.stamped));
         }
