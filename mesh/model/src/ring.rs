@@ -1,4 +1,4 @@
-//! Which triples a member wants next: the ones `semantics.md` names, with the nodes in the order of the ring.
+//! Which triples a member wants next, and under which number: the ones `semantics.md` names, with the nodes in the order of the ring.
 //!
 //! Invariant: a wish names different nodes, each in the life it has now.
 
@@ -39,4 +39,11 @@ pub(crate) fn wanted(state: &State, term: u8, node: u8, bounds: &Bounds) -> Vec<
     }
     let seated = |nodes: [u8; 3]| nodes.map(|node| (node != NONE).then(|| state.member(node)));
     wanted.into_iter().map(seated).collect()
+}
+
+/// The numbers a new term may bear: the next one, or one above all that was heard of other lineages.
+pub(crate) fn numbers(state: &State, number: u8, lineage: u8) -> impl Iterator<Item = u8> {
+    let next = number + 1;
+    let foreign = state.terms().iter().filter(move |term| term.lineage != lineage).map(|term| term.number + 1).max();
+    std::iter::once(next).chain(foreign.filter(|number| *number > next))
 }

@@ -242,7 +242,7 @@ impl Rules {
         }
         let (old, wanted) = (*state.term(at), ring::wanted(state, at, node, &self.bounds));
         for triple in wanted {
-            for number in numbers(state, old.number, old.lineage) {
+            for number in ring::numbers(state, old.number, old.lineage) {
                 let mut next = *state;
                 let mut term = Term { votes: 1 << seat, ..Term::proposed(number, old.lineage, at, triple) };
                 if seat == OWNER && triple[OWNER] != old.triple[OWNER] {
@@ -368,7 +368,7 @@ impl Rules {
             let at = state.node(node).at;
             let (number, lineage) =
                 if at == NONE { (0, NONE) } else { (state.term(at).number, state.term(at).lineage) };
-            for number in numbers(state, number, lineage) {
+            for number in ring::numbers(state, number, lineage) {
                 self.fork(state, node, number, steps);
             }
         }
@@ -395,13 +395,6 @@ impl Rules {
 fn told(state: &State, before: u8, base: u8) -> impl Iterator<Item = u8> {
     let all = if before == NONE { 0 } else { state.term(before).told().min(base) };
     std::iter::once(0).chain((all > 0).then_some(all))
-}
-
-/// The numbers a new term may bear: the next one, or one above all that was heard of other lineages.
-fn numbers(state: &State, number: u8, lineage: u8) -> impl Iterator<Item = u8> {
-    let next = number + 1;
-    let foreign = state.terms().iter().filter(move |term| term.lineage != lineage).map(|term| term.number + 1).max();
-    std::iter::once(next).chain(foreign.filter(|number| *number > next))
 }
 
 const _: () = assert!(MESSAGES <= 8 && TERMS <= 16, "fingerprints pack a message and a term into one byte");
