@@ -30,8 +30,8 @@ use std::time::Duration;
 use source::Notes;
 
 pub use key::{KEYS, Key};
-pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
 pub use limits::Limits;
+pub use namespace::{Class, HistoryRule, Namespace, Relay, RoomRule, Who};
 pub use problem::{Code, Origin, Problem};
 pub use render::{environment, environment_json, example, show, show_json};
 pub use secret::{KEY_BYTES_MIN, read_key_file};

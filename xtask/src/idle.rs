@@ -55,7 +55,10 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
     let mut runs = Vec::new();
     for number in 1..=options.runs {
         let run = measure(&binary, options.connections)?;
-        println!("run {number}: {} KiB before, {} KiB after: {:.2} KiB each", run.before, run.after, run.per_connection);
+        println!(
+            "run {number}: {} KiB before, {} KiB after: {:.2} KiB each",
+            run.before, run.after, run.per_connection
+        );
         runs.push(run.per_connection);
     }
     runs.sort_by(f64::total_cmp);

@@ -121,7 +121,16 @@ fn doctest() -> Result<Count> {
 
 /// The same profile as the tests, so that nothing is compiled twice: the suites judge behaviour, `cargo xtask bench` speed.
 fn build() -> Result<Count> {
-    run::check(&mut run::cargo(&["build", "--locked", "--package", "node", "--package", "loadtest", "--bins", "--examples"]))?;
+    run::check(&mut run::cargo(&[
+        "build",
+        "--locked",
+        "--package",
+        "node",
+        "--package",
+        "loadtest",
+        "--bins",
+        "--examples",
+    ]))?;
     Ok(Count::ONE)
 }
 

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{
-    Auth, Cluster, Config, Drain, Facts, History, Limits, Log, LogFormat, Networks, Origin, Origins, Server, Size, SocketIo,
-    Store, StoreKind, TlsFiles, Transports,
+    Auth, Cluster, Config, Drain, Facts, History, Limits, Log, LogFormat, Networks, Origin, Origins, Server, Size,
+    SocketIo, Store, StoreKind, TlsFiles, Transports,
 };
 
 const MIB: u64 = 1 << 20;

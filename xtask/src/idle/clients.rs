@@ -136,7 +136,8 @@ fn next_text(unread: &mut Vec<u8>) -> Option<String> {
         Ok(frame) => frame?,
         Err(_) => return Some(String::new()),
     };
-    let text = if opcode == Opcode::Text { String::from_utf8_lossy(&unread[payload]).into_owned() } else { String::new() };
+    let text =
+        if opcode == Opcode::Text { String::from_utf8_lossy(&unread[payload]).into_owned() } else { String::new() };
     unread.drain(..end);
     Some(text)
 }
