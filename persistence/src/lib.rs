@@ -56,7 +56,7 @@ pub use store::{QUEUED_READS_MAX, Status, Store, open};
 pub const ROOM_BYTES_MAX: usize = 4096;
 
 /// Bytes of files for a byte of live history: the engine frees space by copying what still lives in it (measured, with
-/// room to spare: `docs/benchmarks.md`).
+/// room to spare: `docs/benchmarks-store.md`).
 pub const SPACE_FACTOR: u64 = 4;
 
 /// A store on disk.
