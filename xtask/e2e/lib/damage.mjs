@@ -81,7 +81,7 @@ const WHILE_UP = [
     },
   },
   { name: "the disk is full", refuses: true, mount: tmpfs, hurt: ({ dir }) => full(dir) },
-  { name: "the disk does nothing but errors, then is mounted again", loses: true, refuses: true, mount: ext4, hurt: broken },
+  { name: "the disk does nothing but errors, then is mounted again", refuses: true, mount: ext4, hurt: broken },
 ].map((one) => ({ ...one, name: `up: ${one.name}`, story: (subject) => whileUp(subject, one) }));
 
 /** Causes that are there when the process starts and go away later. */
