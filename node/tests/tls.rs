@@ -12,7 +12,14 @@
 
 mod support;
 
-use std::{fs, io::Read, net::TcpStream, os::unix::fs::symlink, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::Read,
+    net::TcpStream,
+    os::unix::fs::{PermissionsExt, symlink},
+    path::Path,
+    sync::Arc,
+};
 
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion, crypto::ring, version,
@@ -206,6 +213,8 @@ fn files_that_cannot_serve_end_the_start_with_78_and_a_sentence() {
     let write = |name: &str, text: &str| {
         let path = dir.path().join(name);
         fs::write(&path, text).unwrap();
+        // Others must not read keys: the node would say so, on a line of its own.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         path
     };
     let (cert, key) = (write("cert", &made.cert.pem()), write("key", &made.signing_key.serialize_pem()));
