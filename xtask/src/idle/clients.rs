@@ -13,7 +13,7 @@ use std::time::Duration;
 /// Loopback addresses that the clients come from, so that none runs out of ports.
 const SOURCES: u32 = 16;
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
-const SWEEP: Duration = Duration::from_millis(100);
+const SWEEP: Duration = Duration::from_secs(1);
 /// What the server says to a client before it is idle: far less than this.
 const READ_BYTES: usize = 4096;
 const MASK: [u8; 4] = [0; 4];
@@ -29,18 +29,25 @@ struct Client {
 }
 
 impl Clients {
-    /// Opens one after the other; all have joined when it returns.
+    /// Opens one after the other; all have joined when it returns. Those that are there answer meanwhile.
     pub(super) fn open(to: SocketAddr, count: u32) -> Result<Clients> {
-        (0..count).map(|number| Client::join(to, number).with_context(|| format!("client {number}"))).collect()
+        let mut clients = Clients(Vec::new());
+        let mut swept = clock::now();
+        for number in 0..count {
+            clients.0.push(Client::join(to, number).with_context(|| format!("client {number}"))?);
+            if swept.elapsed() > SWEEP {
+                clients.answer()?;
+                swept = clock::now();
+            }
+        }
+        Ok(clients)
     }
 
     /// Waits until each has answered a heartbeat.
     pub(super) fn answer_one_heartbeat(&mut self, limit: Duration) -> Result<()> {
         let start = clock::now();
         loop {
-            for (number, client) in self.0.iter_mut().enumerate() {
-                client.answer().with_context(|| format!("client {number}"))?;
-            }
+            self.answer()?;
             let waiting = self.0.iter().filter(|client| !client.answered).count();
             if waiting == 0 {
                 return Ok(());
@@ -51,11 +58,11 @@ impl Clients {
             std::thread::sleep(SWEEP);
         }
     }
-}
 
-impl FromIterator<Client> for Clients {
-    fn from_iter<I: IntoIterator<Item = Client>>(clients: I) -> Clients {
-        Clients(clients.into_iter().collect())
+    /// Answers every heartbeat that has come.
+    fn answer(&mut self) -> Result<()> {
+        let mut clients = self.0.iter_mut().enumerate();
+        clients.try_for_each(|(number, client)| client.answer().with_context(|| format!("client {number}")))
     }
 }
 
