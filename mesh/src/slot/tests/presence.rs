@@ -192,6 +192,44 @@ fn another_owner_hears_everybody_before_it_says_who_is_there() {
 }
 
 #[test]
+fn an_owner_that_knew_nobody_makes_nobody_seem_to_leave() {
+    let all = [0, 1, 2, 3].map(NodeId);
+    let room = room_of(3, 4);
+    let next = Table::build(&all[..3]).owner(room.slot()).unwrap();
+    let mut world = World::new(4);
+    world.pass(Duration::from_secs(2));
+    let members: Vec<u16> = (0..3).filter(|node| *node != next.0).collect();
+    for node in &members {
+        world.show(*node, &room, &node.to_string());
+        world.settle();
+    }
+    for node in 0..3 {
+        world.told(node);
+        world.cut(node, 3);
+    }
+    world.view(&[0, 1, 2]);
+    world.pass(Duration::from_secs(3));
+    for node in &members {
+        assert_eq!(world.told(*node), Vec::<String>::new(), "node {node}");
+        assert_eq!(world.sees(*node, &room, &node.to_string()).len(), 2);
+    }
+}
+
+#[test]
+fn a_change_that_is_missed_is_made_good_with_the_next_one() {
+    let (mut world, room) = (World::settled(), room_of(0, 3));
+    world.show(0, &room, "a");
+    world.show(1, &room, "b");
+    world.settle();
+    world.nodes[1].refuses_control = 1;
+    world.show(0, &room, "missed");
+    world.settle();
+    world.show(0, &room, "next");
+    world.settle();
+    assert_eq!(world.sees(1, &room, "b"), ["a", "b", "missed", "next"]);
+}
+
+#[test]
 fn a_full_lane_loses_no_change_for_good() {
     let (mut world, room) = (World::settled(), room_of(0, 3));
     world.show(0, &room, "a");
