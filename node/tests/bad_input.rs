@@ -45,13 +45,13 @@ const WORKERS: usize = 4;
 /// Issue 3, *Must show*.
 const ROWS_MIN: usize = 200;
 /// How often the whole table is tried. The first pass fills what is kept for good: an allocator's pools, a store's cache.
-const PASSES: usize = 3;
+const PASSES: usize = 2;
 /// Without a configuration file pages from everywhere may connect; what a list means is to be seen. Sessions that a row
 /// leaves behind end by their deadlines, here soon.
 const SETTINGS: [(&str, &str); 3] = [
     ("STARLING_SERVER__ALLOWED_ORIGINS", "https://chat.example.com"),
-    ("STARLING_SOCKETIO__PING_INTERVAL", "6s"),
-    ("STARLING_SOCKETIO__PING_TIMEOUT", "4s"),
+    ("STARLING_SOCKETIO__PING_INTERVAL", "4s"),
+    ("STARLING_SOCKETIO__PING_TIMEOUT", "3s"),
 ];
 /// What a pass may leave behind, all in all: an allocator that was asked differently (a quarter of a mebibyte, three
 /// quarters at most), not what rows were given. Six kibibytes of each row would be more.
