@@ -53,9 +53,13 @@ const SETTINGS: [(&str, &str); 3] = [
     ("STARLING_SOCKETIO__PING_INTERVAL", "4s"),
     ("STARLING_SOCKETIO__PING_TIMEOUT", "3s"),
 ];
-/// What a pass may leave behind, all in all: an allocator that was asked differently (a quarter of a mebibyte, three
-/// quarters at most), not what rows were given. Six kibibytes of each row would be more.
+/// What a pass may leave behind, all in all: an allocator that was asked differently (up to three quarters of a mebibyte
+/// were seen), not what rows were given.
 const LEFT_MAX: f64 = 2.0 * 1024.0 * 1024.0;
+/// How often the rows that end a connection at once are repeated to see what a single connection leaves behind, and what
+/// it may.
+const REPEATS: usize = 20;
+const LEFT_MAX_EACH: f64 = 128.0;
 
 #[test]
 fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
@@ -74,6 +78,7 @@ fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
 
     let node = Node::start_with(&SETTINGS);
     let quiet = descriptors(&node);
+    let resident = || metric(&node, "process_resident_memory_bytes");
     let mut memory = Vec::new();
     for pass in 0..PASSES {
         let canary = Canary::start(node.clients);
@@ -82,11 +87,23 @@ fn bad_input_gets_its_documented_answer_and_a_canary_room_loses_nothing() {
         assert!(failures.is_empty(), "{} of {} rows failed:\n{}", failures.len(), rows.len(), failures.join("\n"));
         until("no session", || metric(&node, "starling_connections{transport=\"polling\"}") == 0.0);
         until(&format!("the descriptors of before pass {pass}"), || descriptors(&node) <= quiet);
-        memory.push(metric(&node, "process_resident_memory_bytes"));
+        memory.push(resident());
     }
     println!("{} rows; resident after each pass: {memory:?}", rows.len());
     let left = memory[PASSES - 1] - memory[PASSES - 2];
     assert!(left <= LEFT_MAX, "{left} bytes were not given back: {memory:?}");
+
+    let quick = vec![[websocket::frames(), packets::rows(), msgpack::rows()].concat(); REPEATS].concat();
+    let each: Vec<f64> = (0..2)
+        .map(|_| {
+            let before = resident();
+            let failures = try_all(&node, &quick);
+            assert!(failures.is_empty(), "{} failed: {}", failures.len(), failures[0]);
+            (resident() - before) / quick.len() as f64
+        })
+        .collect();
+    println!("{} connections; each left behind, the first time and the second: {each:.0?} bytes", quick.len());
+    assert!(each[1] <= LEFT_MAX_EACH, "a connection leaves {each:?} bytes behind");
     node.stop().unwrap();
 }
 

@@ -35,7 +35,7 @@ fn ending(name: &str, bytes: impl Into<Vec<u8>>, codes: &'static [u16]) -> Row {
     })
 }
 
-fn frames() -> Vec<Row> {
+pub(crate) fn frames() -> Vec<Row> {
     let unmasked = b"\x81\x0242".to_vec();
     vec![
         ending("a frame without a mask", unmasked, PROTOCOL_ERROR),
