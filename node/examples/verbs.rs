@@ -23,9 +23,13 @@ impl Handler for Verbs {
         namespace != "/nowhere"
     }
 
+    fn headers(&self) -> &'static [&'static str] {
+        &["cookie"]
+    }
+
     fn admit(&self, client: &Handshake<'_>) -> Result<Identity, Refused> {
         let auth: serde_json::Value = serde_json::from_str(client.auth.unwrap_or("{}")).unwrap_or_default();
-        match (client.namespace, auth["user"].as_str()) {
+        match (client.namespace, auth["user"].as_str().or(client.cookie("user"))) {
             ("/members", None) => Err(Refused::new(Code::Unauthorized, "sign in first")),
             (_, Some("mallory")) => Err(Refused::own("banned", "you know why")),
             (_, Some(user)) => Ok(Identity::user(user.to_owned())),

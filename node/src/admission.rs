@@ -9,9 +9,12 @@ use std::{
     time::Instant,
 };
 
+use http::HeaderMap;
+
 use crate::{
     addresses::{Client, Excess, Kind},
     context::Context,
+    handler::Headers,
     metrics::RejectReason,
     pressure::Level,
 };
@@ -26,6 +29,8 @@ pub(crate) struct Place {
 pub(crate) struct Newcomer {
     pub(crate) place: Place,
     pub(crate) random: [u8; 12],
+    /// What the program wants to know of its first request.
+    pub(crate) headers: Headers,
 }
 
 /// A socket that is no WebSocket, or not yet.
@@ -77,7 +82,12 @@ impl NoPlace {
 
 impl Context {
     /// Takes a place for one more session of a client.
-    pub(crate) fn admit(self: &Arc<Context>, address: IpAddr, now: Instant) -> Result<Newcomer, NoPlace> {
+    pub(crate) fn admit(
+        self: &Arc<Context>,
+        address: IpAddr,
+        headers: &HeaderMap,
+        now: Instant,
+    ) -> Result<Newcomer, NoPlace> {
         if self.stop_accepting.is_cancelled() {
             return Err(NoPlace::Stopping);
         }
@@ -92,7 +102,7 @@ impl Context {
         place.client = self.addresses.enter(address, Kind::Session, now).map_err(NoPlace::Address)?;
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(|_| NoPlace::Full)?;
-        Ok(Newcomer { place, random })
+        Ok(Newcomer { place, random, headers: Headers::of(&self.headers, headers) })
     }
 
     /// Lets a socket in. Of a trusted proxy there may be any number: its clients are told apart by what it says of them.

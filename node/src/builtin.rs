@@ -180,6 +180,10 @@ impl Handler for Builtin {
         self.program.layer()
     }
 
+    fn headers(&self) -> &'static [&'static str] {
+        self.program.headers()
+    }
+
     fn on_start(&self, node: &Node) {
         self.program.on_start(node);
     }

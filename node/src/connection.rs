@@ -20,7 +20,7 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::Place, conduct::Conduct, handler::Identity, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire,
+    admission::Place, conduct::Conduct, handler::{Headers, Identity}, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire,
 };
 
 /// A socket: this connection in one namespace.
@@ -40,6 +40,8 @@ pub(crate) struct Socket {
 pub(crate) struct Connection {
     /// Given back with the connection.
     pub(crate) _place: Place,
+    /// What the program wants to know of its first request.
+    pub(crate) headers: Headers,
     pub(crate) sid: Sid,
     pub(crate) session: Session,
     pub(crate) decoder: Decoder,

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use http::HeaderName;
 use mesh::{Mesh, NodeId};
 use persistence::{Status, Store};
 use protocol::{
@@ -57,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) handler: Arc<dyn Handler>,
     /// What the handler said when the node started.
     pub(crate) layer: Layer,
+    /// The headers of a connection's first request that it wants to know.
+    pub(crate) headers: Vec<HeaderName>,
     pub(crate) node: NodeId,
     pub(crate) generation: u64,
     pub(crate) sid_key: SidKey,

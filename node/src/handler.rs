@@ -14,6 +14,7 @@
 
 mod broadcast;
 mod event;
+mod handshake;
 mod identity;
 mod node;
 mod outcome;
@@ -28,7 +29,8 @@ pub use protocol::{
 pub use self::{
     broadcast::Broadcast,
     event::{Ack, Event, Publish, ReadError},
-    identity::{Handshake, INFO_BYTES_MAX, Identity},
+    handshake::Handshake,
+    identity::{INFO_BYTES_MAX, Identity},
     node::{CallError, Node},
     outcome::{Asked, History, Item, Present, Published},
     refused::{Code, Refused, SayError},
@@ -36,6 +38,7 @@ pub use self::{
 };
 pub(crate) use self::{
     broadcast::ID_BYTES_MAX,
+    handshake::Headers,
     outcome::{Joined, Outcome, Shows, Then},
 };
 pub use crate::gateway::{Answers, AskError};
@@ -53,6 +56,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// The node is about to serve clients. Who wants to speak unasked, later or from another thread, keeps `node`.
     fn on_start(&self, _node: &Node) {}
+
+    /// Headers of the request that opens a connection which [`Handler::admit`] wants to read, such as `cookie` or
+    /// `authorization`. Asked once, when the node starts. Every connection keeps a copy of these, and of no others.
+    fn headers(&self) -> &'static [&'static str] {
+        &[]
+    }
 
     /// Whether a namespace exists; who asks for one that does not is told `Invalid namespace`.
     fn accepts(&self, _namespace: &str) -> bool {

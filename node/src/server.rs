@@ -91,7 +91,7 @@ async fn engine(shard: &Rc<Shard>, guest: Guest, request: Request<Incoming>) -> 
     let visit = Visit::of(guest, request.headers(), &shard.context().config.server.trusted_proxies);
     match route(shard, &visit, &request, &query).await {
         Ok(Route::Poll { at, sid }) => finish(shard, polling::serve(shard, at, sid, request).await),
-        Ok(Route::OpenPolling) => open_polling(shard, &visit).await,
+        Ok(Route::OpenPolling) => open_polling(shard, &visit, request.headers()).await,
         Ok(Route::WebSocket(session)) => upgrade(shard, &visit, request, session),
         // A WebSocket client cannot read a JSON body; it gets the bare text (`protocol.md` 5).
         Err(refusal) if wants_websocket => {
@@ -172,8 +172,8 @@ async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(u8, Sid)> {
     found.await.ok()?.then_some((at, sid))
 }
 
-async fn open_polling(shard: &Rc<Shard>, visit: &Visit) -> Response<Body> {
-    let newcomer = match shard.context().admit(visit.address, clock::now()) {
+async fn open_polling(shard: &Rc<Shard>, visit: &Visit, headers: &HeaderMap) -> Response<Body> {
+    let newcomer = match shard.context().admit(visit.address, headers, clock::now()) {
         Ok(newcomer) => newcomer,
         Err(why) => return sent_away(shard, why),
     };
@@ -208,7 +208,7 @@ fn upgrade(
     }
     let whose = match session {
         Some((at, sid)) => Whose::Session(at, sid),
-        None => match shard.context().admit(visit.address, clock::now()) {
+        None => match shard.context().admit(visit.address, request.headers(), clock::now()) {
             Ok(newcomer) => Whose::Newcomer(newcomer),
             Err(why) => return sent_away(shard, why),
         },

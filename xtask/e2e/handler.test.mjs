@@ -62,6 +62,17 @@ for (const shards of [1, 2]) {
       socket.disconnect();
     });
 
+    test("who comes is known by a cookie of the first request, in every mode", async () => {
+      for (const options of Object.values(MODES)) {
+        const extraHeaders = { cookie: "theme=dark; user=dora" };
+        const socket = io(node().url, { ...options, forceNew: true, extraHeaders });
+        assert.deepEqual(await told(socket, "hello"), [socket.id, "dora"]);
+        const member = socket.io.socket("/members", {});
+        assert.deepEqual((await told(member, "hello"))[1], "dora", "the second namespace asks again");
+        socket.io._close();
+      }
+    });
+
     test("broadcast reaches everybody, or everybody else", async () => {
       const people = await audience(node(), [], [], []);
       people[0].emit("everybody", "one");

@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use http::HeaderName;
 use mesh::{
     ClusterKey, Mesh, NodeId, SLOTS,
     slot::{self, Resume, Retention, Slots},
@@ -234,6 +235,8 @@ fn context(
     let names = Names::new(config.limits.name_bytes, &config.socketio.builtin_prefix);
     let policy = Arc::new(Policy::new(&config));
     let handler: Arc<dyn Handler> = Arc::new(Builtin::new(names.clone(), policy.clone(), handler));
+    let headers: Result<Vec<HeaderName>, _> = handler.headers().iter().map(|name| name.parse()).collect();
+    let headers = headers.context("the program asks for a header whose name is none")?;
     let (senders, inboxes) = (0..shards).map(|_| mailbox()).unzip();
     let context = Context {
         session: Arc::new(session_config(&config)),
@@ -245,6 +248,7 @@ fn context(
         names,
         policy,
         layer: handler.layer(),
+        headers,
         handler,
         node: NodeId(config.cluster.ordinal),
         generation: opened.generation,

@@ -30,10 +30,18 @@ impl Gateway {
     pub(super) fn admit(
         &mut self,
         key: ConnKey,
-        client: Handshake<'_>,
+        namespace: &str,
+        auth: Option<&str>,
         now: Instant,
     ) -> Option<Result<Identity, Refused>> {
-        self.consult(key, now, |handler| handler.admit(&client))
+        // They are back in their place before anybody can miss them: a handler that panics closes the connection.
+        let headers = std::mem::take(&mut self.connections.get_mut(key)?.headers);
+        let client = Handshake { namespace, auth, headers: &headers };
+        let admitted = self.consult(key, now, |handler| handler.admit(&client));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.headers = headers;
+        }
+        admitted
     }
 
     /// Asks the program to handle an event.

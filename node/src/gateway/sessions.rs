@@ -56,6 +56,7 @@ impl Gateway {
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {
             _place: newcomer.place,
+            headers: newcomer.headers,
             sid,
             session,
             decoder: Decoder::new(context.decoder),

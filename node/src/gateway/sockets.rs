@@ -17,7 +17,7 @@ use smallvec::SmallVec;
 use super::{Asker, EVERYONE, Entry, Gateway, Pending, Question};
 use crate::{
     connection::Socket,
-    handler::{Ack, Code, Departure, Event, Handshake, Identity, Layer, Refused},
+    handler::{Ack, Code, Departure, Event, Identity, Layer, Refused},
     key::ConnKey,
     message::Message as ToShard,
     metrics::{PacketType, RejectReason},
@@ -93,7 +93,7 @@ impl Gateway {
             Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#.to_owned()),
             None => return,
         }
-        match self.admit(key, Handshake { namespace: &namespace, auth }, now) {
+        match self.admit(key, &namespace, auth, now) {
             Some(Ok(identity)) => self.welcome(key, namespace, identity, auth, now),
             Some(Err(why)) => {
                 self.tally.rejected.push(why.code.reason());

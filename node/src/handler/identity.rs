@@ -10,15 +10,6 @@ use crate::policy::USER_ROOM;
 /// Bytes of `info` that others are shown: it travels with every notice. What is longer is kept, and shown to nobody.
 pub const INFO_BYTES_MAX: usize = 1_024;
 
-/// A client that wants to enter a namespace.
-#[derive(Clone, Copy, Debug)]
-pub struct Handshake<'a> {
-    /// The namespace, `/` or `/name`.
-    pub namespace: &'a str,
-    /// The JSON object the client sent along (`auth` of the client library), as text.
-    pub auth: Option<&'a str>,
-}
-
 /// What is known about the client of a socket. The default is an anonymous one.
 #[derive(Clone, Debug, Default)]
 pub struct Identity {

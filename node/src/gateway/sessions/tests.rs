@@ -36,7 +36,7 @@ impl World {
     fn polling() -> World {
         let mut gateway = gateway_alone("", NoHandler).unwrap();
         let now = clock::now();
-        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), now).ok().unwrap();
+        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), &http::HeaderMap::new(), now).ok().unwrap();
         let (reply, opened) = oneshot::channel();
         gateway.open_polling(newcomer, reply, now);
         drop(opened);
@@ -46,7 +46,7 @@ impl World {
     async fn websocket() -> (World, StdStream) {
         let mut gateway = gateway_alone("", NoHandler).unwrap();
         let now = clock::now();
-        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), now).ok().unwrap();
+        let newcomer = gateway.context.admit([127, 0, 0, 1].into(), &http::HeaderMap::new(), now).ok().unwrap();
         let (server, client) = pair().await;
         gateway.open_websocket(newcomer, server, Bytes::new(), now);
         (World::of(gateway, now), client)
