@@ -20,7 +20,13 @@ use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use crate::{
-    admission::Place, conduct::Conduct, handler::{Headers, Identity}, key::ConnKey, room::RoomId, transport::PollReply, wire::Wire,
+    admission::Place,
+    conduct::Conduct,
+    handler::{Headers, Identity},
+    key::ConnKey,
+    room::RoomId,
+    transport::PollReply,
+    wire::Wire,
 };
 
 /// A socket: this connection in one namespace.

@@ -20,6 +20,8 @@ use support::{
 };
 
 const OPEN: &str = "EIO=4&transport=websocket";
+/// Between looks at the node, each some 800 KB of messages apart.
+const FLOOD_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
 fn ack(socket: &mut WebSocket, name: &str, argument: &str) -> String {
     socket.text(&format!(r#"420["{name}",{argument}]"#));
@@ -94,6 +96,8 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
         if n % 4 > 0 && refusals.is_empty() {
             continue;
         }
+        // Memory is looked at five times a second: the flood is slow enough for no level to be over between two looks.
+        std::thread::sleep(FLOOD_PAUSE);
         #[expect(clippy::cast_possible_truncation, reason = "0 to 5")]
         let level = metric(&node, "starling_memory_pressure") as i64;
         if level != levels[levels.len() - 1] {

@@ -96,9 +96,14 @@ impl Disk {
         Ok(before)
     }
 
+    /// Whether the last stop was clean and every block from before it is there.
+    fn is_clean(&self) -> bool {
+        self.ledger.clean == Some(self.last)
+    }
+
     /// Begins a generation, above every one before and at least `floor`, and makes that durable.
     pub(crate) fn begin(&mut self, floor: u64) -> Result<Begun, EngineError> {
-        let clean = self.ledger.clean;
+        let clean = self.is_clean();
         let generation = self.ledger.generation.saturating_add(1).max(floor);
         self.store.check_room()?;
         let meta = self.ledger.begin(generation, self.store.as_mut())?;
@@ -169,7 +174,7 @@ impl Disk {
 
     /// Writes the clean marker; nothing may be written after it.
     pub(crate) fn finish(&mut self) -> Result<(), EngineError> {
-        self.ledger.clean = true;
+        self.ledger.clean = Some(self.last);
         self.ledger.write_named(self.store.as_mut())?;
         self.store.sync()
     }
@@ -223,7 +228,7 @@ impl Disk {
 
     /// Whether this is the disk of that generation, in the middle of its life.
     pub(crate) fn is_of(&self, generation: u64) -> bool {
-        self.ledger.generation == generation && !self.ledger.clean
+        self.ledger.generation == generation && self.ledger.clean.is_none()
     }
 
     /// Whether a slot ends before its head in `heads`.

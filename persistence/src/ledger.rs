@@ -2,6 +2,7 @@
 //!
 //! Invariants:
 //! - The schema is looked at before anything else is believed: a newer table may hold what this version never saw.
+//! - The mark of a clean stop names the last block there was: damage may take blocks away and leave the mark.
 //! - What slots left at a clean stop is read once. A later generation must not find it: slots have moved on since.
 
 use std::collections::BTreeMap;
@@ -26,7 +27,8 @@ const SLOT_KEY_BYTES: usize = 4;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Ledger {
     pub(crate) generation: u64,
-    pub(crate) clean: bool,
+    /// The last block at a clean stop; nothing was written since.
+    pub(crate) clean: Option<BlockId>,
     /// The last block that retention dropped.
     pub(crate) dropped: BlockId,
     pub(crate) meta: BTreeMap<u16, Bytes>,
@@ -45,7 +47,7 @@ impl Ledger {
                 (SCHEMA_KEY, _) => {}
                 (GENERATION_KEY, _) => ledger.generation = number(&value)?,
                 (DROPPED_KEY, _) => ledger.dropped = BlockId(number(&value)?),
-                (CLEAN_KEY, _) => ledger.clean = true,
+                (CLEAN_KEY, _) => ledger.clean = Some(BlockId(number(&value)?)),
                 (_, Some((META_PREFIX, slot))) => drop(ledger.meta.insert(slot, value)),
                 (_, Some((TRIMMED_PREFIX, slot))) => drop(ledger.trimmed.insert(slot, number(&value)?)),
                 _ => return Err(EngineError::Damaged(format!("unknown meta key {key:?}"))),
@@ -60,7 +62,7 @@ impl Ledger {
         generation: u64,
         store: &mut dyn HistoryStore,
     ) -> Result<BTreeMap<u16, Bytes>, EngineError> {
-        (self.generation, self.clean) = (generation, false);
+        (self.generation, self.clean) = (generation, None);
         self.write_named(store)?;
         for slot in self.meta.keys() {
             store.put_meta(&slot_key(META_PREFIX, *slot), None)?;
@@ -70,8 +72,8 @@ impl Ledger {
 
     /// What is not of a slot.
     pub(crate) fn write_named(&self, store: &mut dyn HistoryStore) -> Result<(), EngineError> {
-        let clean: Option<&[u8]> = if self.clean { Some(b"1") } else { None };
-        store.put_meta(CLEAN_KEY, clean)?;
+        let clean = self.clean.map(BlockId::encode);
+        store.put_meta(CLEAN_KEY, clean.as_ref().map(|last| &last[..]))?;
         store.put_meta(SCHEMA_KEY, Some(&SCHEMA.to_be_bytes()))?;
         store.put_meta(GENERATION_KEY, Some(&self.generation.to_be_bytes()))?;
         store.put_meta(DROPPED_KEY, Some(&self.dropped.encode()))
@@ -139,13 +141,13 @@ mod tests {
     #[test]
     fn what_slots_left_is_handed_out_once() {
         let mut store = MemoryEngine::default();
-        let mut ledger = Ledger { clean: true, ..Ledger::default() };
+        let mut ledger = Ledger { clean: Some(BlockId(3)), ..Ledger::default() };
         ledger.write_named(&mut store).unwrap();
         ledger.put_meta(7, &Bytes::from_static(b"left"), &mut store).unwrap();
         let mut next = Ledger::read(&store).unwrap();
-        assert!(next.clean);
+        assert_eq!(next.clean, Some(BlockId(3)));
         assert_eq!(next.begin(5, &mut store).unwrap(), BTreeMap::from([(7, Bytes::from_static(b"left"))]));
         let killed = Ledger::read(&store).unwrap();
-        assert_eq!((killed.generation, killed.clean, killed.meta.len()), (5, false, 0));
+        assert_eq!((killed.generation, killed.clean, killed.meta.len()), (5, None, 0));
     }
 }

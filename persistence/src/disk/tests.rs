@@ -171,6 +171,18 @@ fn a_scan_in_parts_is_every_kept_record_of_the_slot_in_the_order_of_writing() {
 }
 
 #[test]
+fn a_clean_stop_whose_last_block_is_gone_was_none() {
+    on_each(1 << 20, |name, mut disk| {
+        disk.begin(1_000).unwrap();
+        disk.commit(&pending([record(7, 1)]), 0).unwrap();
+        disk.last = disk.last.next();
+        disk.finish().unwrap();
+        let mut again = load_again(disk, 1 << 20).unwrap();
+        assert!(!again.begin(5).unwrap().clean, "{name}");
+    });
+}
+
+#[test]
 fn a_generation_rises_and_takes_the_clean_marker_and_the_metas_away() {
     on_each(1 << 20, |name, mut disk| {
         assert!(!disk.begin(1_000).unwrap().clean, "{name}: the first start has nothing to go on from");

@@ -166,7 +166,8 @@ impl World {
     /// A new session, before any namespace.
     fn open(&mut self) -> Sid {
         let known: Vec<Sid> = self.gateway.sids.keys().copied().collect();
-        let newcomer = self.gateway.context.admit([127, 0, 0, 1].into(), &http::HeaderMap::new(), self.now).ok().unwrap();
+        let newcomer =
+            self.gateway.context.admit([127, 0, 0, 1].into(), &http::HeaderMap::new(), self.now).ok().unwrap();
         let (reply, answer) = oneshot::channel();
         self.gateway.open_polling(newcomer, reply, self.now);
         assert!(self.body(answer).unwrap().starts_with('0'));
