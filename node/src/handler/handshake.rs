@@ -39,7 +39,13 @@ impl fmt::Debug for Handshake<'_> {
 
 /// What is kept of the request that opened a connection; nothing, if the program wants nothing.
 #[derive(Default)]
-pub(crate) struct Headers(Option<Box<[(HeaderName, Box<str>)]>>);
+pub(crate) struct Headers(Option<Box<[Line]>>);
+
+/// One line of a header.
+struct Line {
+    name: HeaderName,
+    text: Box<str>,
+}
 
 impl Headers {
     /// Copies those that are wanted: what hyper holds is part of a buffer of a whole request.
@@ -47,14 +53,14 @@ impl Headers {
         let mut kept = Vec::new();
         for name in wanted {
             let texts = all.get_all(name).iter().filter_map(|value| std::str::from_utf8(value.as_bytes()).ok());
-            kept.extend(texts.map(|text| (name.clone(), Box::from(text))));
+            kept.extend(texts.map(|text| Line { name: name.clone(), text: Box::from(text) }));
         }
         Headers((!kept.is_empty()).then(|| kept.into_boxed_slice()))
     }
 
     fn lines<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
         let kept = self.0.as_deref().unwrap_or_default().iter();
-        kept.filter(move |(key, _)| key.as_str().eq_ignore_ascii_case(name)).map(|(_, text)| &**text)
+        kept.filter(move |line| line.name.as_str().eq_ignore_ascii_case(name)).map(|line| &*line.text)
     }
 }
 
