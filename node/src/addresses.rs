@@ -22,6 +22,8 @@ const ADDRESSES_MAX: usize = 65_536;
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// What may come at once, in seconds of the rate.
 const BURST_SECONDS: u64 = 5;
+/// How long an address is refused whose clients were not who they said too often (`reliability.md` 4.4).
+const BARRED_FOR: Duration = Duration::from_secs(60);
 
 /// A client address, as far as limits tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,6 +55,8 @@ pub(crate) enum Excess {
     Open,
     /// They come faster than `limits.per_ip_rate`.
     Rate,
+    /// They were not admitted more than `limits.failed_auth_per_minute` times, a moment ago.
+    Barred,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -65,6 +69,8 @@ struct Account {
 struct Entry {
     sockets: Account,
     sessions: Account,
+    failures: Bucket,
+    barred_until: Option<Instant>,
 }
 
 impl Entry {
@@ -76,7 +82,14 @@ impl Entry {
     }
 
     fn is_idle(&self, now: Instant) -> bool {
-        [self.sockets, self.sessions].iter().all(|account| account.open == 0 && account.arrivals.is_full(now))
+        let accounts = [self.sockets, self.sessions];
+        accounts.iter().all(|account| account.open == 0 && account.arrivals.is_full(now))
+            && self.failures.is_full(now)
+            && !self.is_barred(now)
+    }
+
+    fn is_barred(&self, now: Instant) -> bool {
+        self.barred_until.is_some_and(|until| until > now)
     }
 }
 
@@ -91,6 +104,7 @@ struct Table {
 pub(crate) struct Addresses {
     open_max: Option<usize>,
     rate: Option<Rate>,
+    failures: Option<Rate>,
     table: Mutex<Table>,
 }
 
@@ -101,13 +115,14 @@ impl Addresses {
         Addresses {
             open_max: (limits.per_ip > 0).then_some(limits.per_ip),
             rate: Rate::per_second(per_second, per_second * BURST_SECONDS),
+            failures: Rate::per_minute(limits.failed_auth_per_minute as u64),
             table: Mutex::default(),
         }
     }
 
     /// One more of an address; `None` if it is not counted, so that nobody has to leave.
     pub(crate) fn enter(&self, address: IpAddr, kind: Kind, now: Instant) -> Result<Option<Client>, Excess> {
-        if self.open_max.is_none() && self.rate.is_none() {
+        if self.open_max.is_none() && self.rate.is_none() && self.failures.is_none() {
             return Ok(None);
         }
         let client = Client::from(address);
@@ -115,7 +130,12 @@ impl Addresses {
         if !table.has_room_for(client, now) {
             return Ok(None);
         }
-        let account = table.entries.entry(client).or_default().account(kind);
+        let entry = table.entries.entry(client).or_default();
+        // Whoever has a session goes on, also by polling, which may need another socket for it.
+        if kind == Kind::Session && entry.is_barred(now) {
+            return Err(Excess::Barred);
+        }
+        let account = entry.account(kind);
         if self.rate.is_some_and(|rate| !account.arrivals.take(rate, 1, now)) {
             return Err(Excess::Rate);
         }
@@ -124,6 +144,23 @@ impl Addresses {
         }
         account.open += 1;
         Ok(Some(client))
+    }
+
+    /// A client was not admitted; too often, and its address is barred.
+    pub(crate) fn fail(&self, client: Client, now: Instant) {
+        let Some(rate) = self.failures else { return };
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = table.entries.get_mut(&client)
+            && !entry.failures.take(rate, 1, now)
+        {
+            entry.barred_until = Some(now + BARRED_FOR);
+        }
+    }
+
+    /// Whether the address is barred.
+    pub(crate) fn is_barred(&self, client: Client, now: Instant) -> bool {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        table.entries.get(&client).is_some_and(|entry| entry.is_barred(now))
     }
 
     /// One less.
@@ -158,8 +195,26 @@ mod tests {
         Addresses {
             open_max: usize::try_from(per_ip).ok().filter(|max| *max > 0),
             rate: Rate::per_second(per_second, per_second * BURST_SECONDS),
+            failures: None,
             table: Mutex::default(),
         }
+    }
+
+    #[test]
+    fn an_address_whose_clients_fail_too_often_is_barred_for_a_minute_and_no_other() {
+        let (mut addresses, now) = (addresses(0, 0), clock::now());
+        addresses.failures = Rate::per_minute(3);
+        let enter = |text, at| addresses.enter(ip(text), Kind::Session, at);
+        let client = enter("192.0.2.1", now).unwrap().unwrap();
+        let fail = |()| {
+            addresses.fail(client, now);
+            addresses.is_barred(client, now)
+        };
+        assert_eq!([(); 4].map(fail), [false, false, false, true]);
+        addresses.leave(client, Kind::Session);
+        assert_eq!(enter("192.0.2.1", now + Duration::from_secs(59)), Err(Excess::Barred));
+        assert!(addresses.enter(ip("192.0.2.1"), Kind::Socket, now).is_ok(), "a session that polls goes on");
+        assert!(enter("192.0.2.2", now).is_ok() && enter("192.0.2.1", now + Duration::from_secs(60)).is_ok());
     }
 
     fn ip(text: &str) -> IpAddr {

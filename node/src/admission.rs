@@ -64,6 +64,7 @@ impl NoPlace {
             NoPlace::Descriptors => RejectReason::Descriptors,
             NoPlace::Address(Excess::Open) => RejectReason::PerIp,
             NoPlace::Address(Excess::Rate) => RejectReason::PerIpRate,
+            NoPlace::Address(Excess::Barred) => RejectReason::FailedAuth,
         }
     }
 
@@ -76,6 +77,9 @@ impl NoPlace {
             NoPlace::Descriptors => (503, "this node is short of descriptors\n"),
             NoPlace::Address(Excess::Open) => (429, "your address has as many connections as it may have\n"),
             NoPlace::Address(Excess::Rate) => (429, "connections from your address come too fast\n"),
+            NoPlace::Address(Excess::Barred) => {
+                (429, "clients of your address were refused too often; again in a minute\n")
+            }
         }
     }
 }
@@ -113,6 +117,20 @@ impl Context {
             self.addresses.enter(address, Kind::Socket, now).map_err(NoPlace::Address)?
         };
         Ok(Visitor { context: self.clone(), client })
+    }
+}
+
+impl Place {
+    /// Its client was not admitted.
+    pub(crate) fn fail(&self, now: Instant) {
+        if let Some(client) = self.client {
+            self.context.addresses.fail(client, now);
+        }
+    }
+
+    /// Whether clients of its address were not admitted too often.
+    pub(crate) fn is_barred(&self, now: Instant) -> bool {
+        self.client.is_some_and(|client| self.context.addresses.is_barred(client, now))
     }
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Socket {
 /// See the module.
 pub(crate) struct Connection {
     /// Given back with the connection.
-    pub(crate) _place: Place,
+    pub(crate) place: Place,
     /// What the program wants to know of its first request.
     pub(crate) headers: Headers,
     pub(crate) sid: Sid,

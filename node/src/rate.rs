@@ -21,6 +21,12 @@ impl Rate {
         let burst = Duration::from_nanos(nanos.saturating_mul(burst));
         Some(Rate { unit: Duration::from_nanos(nanos), burst })
     }
+
+    /// So many a minute, all of them at once if need be; `None` for none.
+    pub(crate) fn per_minute(count: u64) -> Option<Rate> {
+        let nanos = 60_000_000_000_u64.checked_div(count)?;
+        Some(Rate { unit: Duration::from_nanos(nanos), burst: Duration::from_nanos(nanos.saturating_mul(count)) })
+    }
 }
 
 /// What is left of a rate; full at first.

@@ -333,3 +333,24 @@ onExample("chat", 2, (node) => {
     cleo.disconnect();
   });
 });
+
+test("an address whose clients are refused too often is refused for a while, and who is in stays in", async () => {
+  const cluster = await startCluster(1, [], { STARLING_LIMITS__FAILED_AUTH_PER_MINUTE: "3" }, example("verbs"));
+  const { url } = cluster.nodes[0];
+  try {
+    const member = await connect(url, { auth: { user: "ann" }, transports: ["websocket"] });
+    const codes = [];
+    for (let n = 0; n < 4; n += 1) codes.push((await rejection(url, { auth: { user: "mallory" } })).data?.code);
+    assert.deepEqual(codes, ["banned", "banned", "banned", "banned"]);
+    const answer = await fetch(`${url}/socket.io/?EIO=4&transport=polling`);
+    assert.equal(answer.status, 429);
+    const elsewhere = member.io.socket("/members", {});
+    const [why] = await once(elsewhere, "connect_error", { signal: AbortSignal.timeout(WAIT_MS) });
+    assert.deepEqual(why.data, { code: "rate_limited" });
+    assert.match(await answer.text(), /refused too often/);
+    assert.notEqual(await ask(member, "rooms"), undefined, "a member goes on");
+  } finally {
+    closeAll();
+    await cluster.stop();
+  }
+});

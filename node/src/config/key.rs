@@ -167,6 +167,7 @@ keys! {
         limits.connections: "Open connections of this node.";
         limits.per_ip: "Of them, of one client address (IPv6: of one /64), and as many sockets that are no WebSocket (yet). 0: no limit, which is\nthe default without a configuration file. Behind a proxy set server.trusted_proxies, or all clients are one address.";
         limits.per_ip_rate: "Sockets, and sessions, that one client address may open a second, five seconds' worth at once. 0 as above.";
+        limits.failed_auth_per_minute: "Times a minute that clients of one address may be refused for who they say they are; then the address is, for a minute.\n0 as above.";
         limits.messages_per_second: "Messages a second of one connection, two seconds' worth at once: an event beyond is refused as `rate_limited`, and ten times\nas many close the connection. 0 as above.";
         limits.bytes_per_second: "Their bytes, likewise. \"0B\" as above.";
         limits.joins_per_second: "Rooms a second that one connection may join, two seconds' worth at once. 0 as above.";

@@ -17,6 +17,9 @@ pub struct Limits {
     pub per_ip: usize,
     /// Sockets, and sessions, that one client address may open a second, five seconds' worth at once; 0 is no limit.
     pub per_ip_rate: usize,
+    /// Times a minute that clients of one address may be refused by who they say they are (`Handler::admit`), before all of
+    /// them are for a minute; 0 is no limit.
+    pub failed_auth_per_minute: usize,
     /// Messages a second of one connection, two seconds' worth at once; 0 is no limit.
     pub messages_per_second: usize,
     /// Their bytes; 0 is no limit.
@@ -66,6 +69,7 @@ impl Limits {
             connections: 20_000,
             per_ip: 200,
             per_ip_rate: 20,
+            failed_auth_per_minute: 10,
             messages_per_second: 100,
             bytes_per_second: Size(1_000_000),
             joins_per_second: 20,
@@ -95,6 +99,7 @@ impl Limits {
         let counts = [
             ("per_ip", &mut self.per_ip),
             ("per_ip_rate", &mut self.per_ip_rate),
+            ("failed_auth_per_minute", &mut self.failed_auth_per_minute),
             ("messages_per_second", &mut self.messages_per_second),
             ("joins_per_second", &mut self.joins_per_second),
         ];

@@ -55,7 +55,7 @@ impl Gateway {
         let sid = Sid::mint(context.node.0, generation, self.shard, newcomer.random, &context.sid_key);
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {
-            _place: newcomer.place,
+            place: newcomer.place,
             headers: newcomer.headers,
             sid,
             session,

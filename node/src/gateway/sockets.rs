@@ -88,6 +88,11 @@ impl Gateway {
             let why = Refused::new(Code::LimitReached, "too many namespaces on one connection");
             return self.refuse_connect(key, namespace, why.connect_error());
         }
+        if connection.place.is_barred(now) {
+            self.tally.rejected.push(RejectReason::FailedAuth);
+            let why = "clients of your address were refused too often; again in a minute";
+            return self.refuse_connect(key, namespace, Refused::new(Code::RateLimited, why).connect_error());
+        }
         match self.exists(key, &namespace, now) {
             Some(true) => {}
             Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#.to_owned()),
@@ -98,6 +103,9 @@ impl Gateway {
             Some(Err(why)) => {
                 self.tally.rejected.push(why.code.reason());
                 self.refuse_connect(key, namespace, why.connect_error());
+                if let Some(connection) = self.connections.get(key) {
+                    connection.place.fail(now);
+                }
             }
             None => {}
         }

@@ -111,6 +111,7 @@ label! {
         Body = "body", "The body of a request did not come in time.";
         PerIp = "per_ip", "`limits.per_ip` is reached by an address.";
         PerIpRate = "per_ip_rate", "An address connects faster than `limits.per_ip_rate`.";
+        FailedAuth = "failed_auth", "An address whose clients were not admitted more than `limits.failed_auth_per_minute` times.";
         Tls = "tls", "No TLS handshake, or none in time, on a port that speaks TLS.";
         Headers = "headers", "HTTP headers too large or malformed.";
         Payload = "payload", "Larger than `socketio.max_payload`.";
