@@ -18,7 +18,7 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// Everything that the steps of `cargo xtask test` need; what cannot be had is told together, so that it is installed once.
 pub(crate) fn everything() -> Result<()> {
     // The cheap ones first: building the test runner takes minutes.
-    let outcomes = [npm(), python().map(drop), chromium().map(drop), kubectl().map(drop), nextest()];
+    let outcomes = [npm(), openssl(), python().map(drop), chromium().map(drop), kubectl().map(drop), nextest()];
     let missing: Vec<String> =
         outcomes.into_iter().filter_map(Result::err).map(|error| format!("\n- {error:#}")).collect();
     if missing.is_empty() { Ok(()) } else { bail!("not everything is there:{}", missing.concat()) }
@@ -47,6 +47,14 @@ pub(crate) fn npm() -> Result<()> {
     once(&folder.join("node_modules/.installed"), &folder.join("package-lock.json"), || {
         run::check(run::command("npm").args(["ci", "--no-fund", "--no-audit"]).current_dir(&folder))
     })
+}
+
+/// `openssl`, which makes the certificates of the suites about TLS.
+fn openssl() -> Result<()> {
+    if run::which(&["openssl"]).is_none() {
+        apt(&["openssl"])?;
+    }
+    Ok(())
 }
 
 /// A Python environment under `target/` with the packages of `xtask/e2e/requirements.txt`; answers its interpreter.
