@@ -209,7 +209,10 @@ for (const size of [1, 3]) {
       assert.deepEqual(joined, [{ room, member: { id: bob.id, user: "bob" } }]);
       const { members } = await done(ann, "room:presence", { room });
       assert.deepEqual(members.map((member) => member.user).sort(), ["ann", "bob"]);
+      // Another node shows in history what has reached it.
+      const heard = received(ann, "m");
       await publish(bob, room, "m", [1]);
+      await gets(heard, 1);
       assert.deepEqual((await done(ann, "room:history", { room })).items.map((item) => item.from), ["bob"]);
     });
 
