@@ -157,8 +157,11 @@ impl Addresses {
         }
     }
 
-    /// Whether the address is barred.
+    /// Whether the address is barred. Where nobody can be, nothing is looked up.
     pub(crate) fn is_barred(&self, client: Client, now: Instant) -> bool {
+        if self.failures.is_none() {
+            return false;
+        }
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         table.entries.get(&client).is_some_and(|entry| entry.is_barred(now))
     }

@@ -19,6 +19,9 @@ use crate::{
     pressure::Level,
 };
 
+/// What clients of an address are told that is refused for a while.
+pub(crate) const BARRED: &str = "clients of your address were refused too often; again in a minute\n";
+
 /// The place of one session.
 pub(crate) struct Place {
     context: Arc<Context>,
@@ -77,9 +80,7 @@ impl NoPlace {
             NoPlace::Descriptors => (503, "this node is short of descriptors\n"),
             NoPlace::Address(Excess::Open) => (429, "your address has as many connections as it may have\n"),
             NoPlace::Address(Excess::Rate) => (429, "connections from your address come too fast\n"),
-            NoPlace::Address(Excess::Barred) => {
-                (429, "clients of your address were refused too often; again in a minute\n")
-            }
+            NoPlace::Address(Excess::Barred) => (429, BARRED),
         }
     }
 }

@@ -18,14 +18,12 @@ use support::{
     metric,
     node::Node,
     rejected, until,
-    wire::{Answer, Connection, Frame, WebSocket, exchange, frame, get, polling, post, upgrade},
+    wire::{Answer, Connection, FRESH_WEBSOCKET, Frame, WebSocket, exchange, frame, get, polling, post, upgrade},
 };
-
-const OPEN: &str = "EIO=4&transport=websocket";
 
 /// A request for a WebSocket with more headers.
 fn upgrade_with(headers: &[(&str, &str)]) -> Vec<u8> {
-    let request = String::from_utf8(upgrade(OPEN, &[])).unwrap();
+    let request = String::from_utf8(upgrade(FRESH_WEBSOCKET, &[])).unwrap();
     let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     request.replacen("\r\n\r\n", &format!("\r\n{more}\r\n"), 1).into_bytes()
 }
@@ -62,12 +60,12 @@ fn is_closed(socket: &mut WebSocket, code: u16, words: &str) {
 fn an_address_may_have_so_many_connections_and_gets_one_back_for_one_that_ends() {
     let node = Node::start_with(&[("STARLING_LIMITS__PER_IP", "3")]);
     let mut sockets: Vec<WebSocket> = (0..3).map(|_| WebSocket::connected(node.clients)).collect();
-    let (answer, _) = ask(&node, &upgrade(OPEN, &[]));
+    let (answer, _) = ask(&node, &upgrade(FRESH_WEBSOCKET, &[]));
     assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")));
     assert!(answer.body.contains("your address"), "{}", answer.body);
     counts(&node, "per_ip", 1.0);
     sockets.pop();
-    until("a place", || ask(&node, &upgrade(OPEN, &[])).0.status == 101);
+    until("a place", || ask(&node, &upgrade(FRESH_WEBSOCKET, &[])).0.status == 101);
     node.stop().unwrap();
 }
 

@@ -13,10 +13,8 @@ mod support;
 
 use support::{
     node::Node,
-    wire::{Connection, Frame, WebSocket, frame, upgrade},
+    wire::{Connection, FRESH_WEBSOCKET, Frame, WebSocket, frame, upgrade},
 };
-
-const QUERY: &str = "EIO=4&transport=websocket";
 
 /// An event that is answered, the frame of it.
 fn leave(id: usize) -> Vec<u8> {
@@ -35,7 +33,7 @@ fn what_comes_with_the_request_is_heard() {
     let mut connection = Connection::open(node.clients);
     let (whole, half) = (leave(1), leave(2));
     let (start, end) = half.split_at(half.len() / 2);
-    connection.send(&[&upgrade(QUERY, &[]), &frame(0x81, b"40")[..], &whole, start].concat());
+    connection.send(&[&upgrade(FRESH_WEBSOCKET, &[]), &frame(0x81, b"40")[..], &whole, start].concat());
     let mut socket = WebSocket::upgraded(connection).expect("a WebSocket");
     socket.raw(end);
     assert!(matches!(socket.packet(), Frame::Text(open) if open.starts_with("0{")));

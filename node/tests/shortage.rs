@@ -16,10 +16,9 @@ use support::{
     metric,
     node::Node,
     rejected, until,
-    wire::{Connection, Frame, WebSocket, exchange, get, polling, post, upgrade},
+    wire::{Connection, FRESH_WEBSOCKET, Frame, WebSocket, exchange, get, polling, post, upgrade},
 };
 
-const OPEN: &str = "EIO=4&transport=websocket";
 /// Between looks at the node, each some 800 KB of messages apart.
 const FLOOD_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
@@ -40,7 +39,7 @@ fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operato
     let mut members = Vec::new();
     let refusal = loop {
         let mut connection = Connection::open(node.clients);
-        connection.send(&upgrade(OPEN, &[]));
+        connection.send(&upgrade(FRESH_WEBSOCKET, &[]));
         match connection.answer() {
             Some(answer) if answer.status == 101 => members.push(connection),
             other => break other,
@@ -58,7 +57,7 @@ fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operato
     until("the count", || rejected(&node, "descriptors") >= 100.0);
     drop(crowd);
     drop(members);
-    until("a recovery", || WebSocket::open(node.clients, OPEN).is_ok());
+    until("a recovery", || WebSocket::open(node.clients, FRESH_WEBSOCKET).is_ok());
     let mut socket = WebSocket::connected(node.clients);
     assert!(ack(&mut socket, "room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
     node.check().unwrap();
@@ -112,7 +111,7 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     // Newcomers first, messages last; between them the laggard's end may have helped for a while.
     assert!(levels.starts_with(&[0, 1]) && levels.ends_with(&[5]) && levels.len() >= 4, "{levels:?}");
 
-    let newcomer = WebSocket::open(node.clients, OPEN).err().flatten().expect("a refusal");
+    let newcomer = WebSocket::open(node.clients, FRESH_WEBSOCKET).err().flatten().expect("a refusal");
     assert_eq!((newcomer.status, newcomer.header("retry-after")), (503, Some("5")));
     assert!(newcomer.body.contains("memory"), "{}", newcomer.body);
     assert!(ack(&mut publisher, "room:publish", &flood(true)).contains("\"overloaded\""));

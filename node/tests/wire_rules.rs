@@ -21,7 +21,7 @@ use std::{
 use serde_json::Value;
 use support::{
     node::Node,
-    wire::{Answer, Connection, Frame, WebSocket, exchange, get, polling, post},
+    wire::{Answer, Connection, FRESH_WEBSOCKET, Frame, WebSocket, exchange, get, polling, post},
 };
 
 /// Nobody is in a hurry unless the test is about that.
@@ -99,7 +99,7 @@ fn the_open_packet_has_five_keys_and_answers_have_the_headers_of_the_reference()
     let query = format!("EIO=4&transport=polling&sid={}", object(&open.body)["sid"].as_str().unwrap());
     let answer = send(node.clients, &query, "40");
     assert_eq!((answer.body.as_str(), answer.header("content-type")), ("ok", Some("text/html")));
-    let mut socket = WebSocket::open(node.clients, "EIO=4&transport=websocket").unwrap();
+    let mut socket = WebSocket::open(node.clients, FRESH_WEBSOCKET).unwrap();
     assert_eq!(object(&text(&mut socket))["upgrades"], serde_json::json!([]));
     node.stop().unwrap();
 }

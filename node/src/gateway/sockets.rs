@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 
 use super::{Asker, EVERYONE, Entry, Gateway, Pending, Question};
 use crate::{
+    admission::BARRED,
     connection::Socket,
     handler::{Ack, Code, Departure, Event, Identity, Layer, Refused},
     key::ConnKey,
@@ -90,8 +91,8 @@ impl Gateway {
         }
         if connection.place.is_barred(now) {
             self.tally.rejected.push(RejectReason::FailedAuth);
-            let why = "clients of your address were refused too often; again in a minute";
-            return self.refuse_connect(key, namespace, Refused::new(Code::RateLimited, why).connect_error());
+            let why = Refused::new(Code::RateLimited, BARRED.trim_end());
+            return self.refuse_connect(key, namespace, why.connect_error());
         }
         match self.exists(key, &namespace, now) {
             Some(true) => {}

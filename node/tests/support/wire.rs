@@ -13,6 +13,9 @@ use std::{
 const PATIENCE: Duration = Duration::from_secs(20);
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
+/// The query of a WebSocket that opens a session.
+pub(crate) const FRESH_WEBSOCKET: &str = "EIO=4&transport=websocket";
+
 /// An HTTP answer.
 #[derive(Debug)]
 pub(crate) struct Answer {
@@ -149,7 +152,7 @@ impl WebSocket {
 
     /// The same on a connection that is there.
     pub(crate) fn session_over(connection: Connection) -> (WebSocket, String) {
-        let mut socket = WebSocket::over(connection, "EIO=4&transport=websocket").expect("a WebSocket");
+        let mut socket = WebSocket::over(connection, FRESH_WEBSOCKET).expect("a WebSocket");
         match socket.next() {
             Frame::Text(open) if open.starts_with('0') => {
                 let sid = sid_of(&open);
