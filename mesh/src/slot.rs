@@ -26,6 +26,7 @@ use crate::{
     wire::message::{Frame, Refusal},
 };
 
+mod census;
 mod dedupe;
 mod follow;
 mod follower;
@@ -42,8 +43,9 @@ mod shards;
 mod tests;
 mod tick;
 
+pub use census::Census;
 use follower::Follower;
-pub use history::{Found, History, Want};
+pub use history::{Found, History, Scanned, Want};
 pub use limits::{Keep, Limits, Retention};
 use owner::Owner;
 pub use owner::Resume;
@@ -198,6 +200,20 @@ pub enum Output {
         from: NodeId,
         /// The encoded request.
         request: Bytes,
+    },
+    /// Read all that the store holds of a slot, in the order of writing; answer with `handle_scanned`.
+    Scan {
+        /// Name of the question.
+        scan: u64,
+        /// The slot.
+        slot: u16,
+        /// Where to go on, as the last answer said; 0 = from the beginning.
+        after: u64,
+    },
+    /// What the store holds of the slot is not to be believed any more: forget all that was appended before.
+    Forget {
+        /// The slot.
+        slot: u16,
     },
     /// Answer a peer's request.
     Respond {

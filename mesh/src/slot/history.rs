@@ -119,6 +119,15 @@ pub struct Found {
     pub more: bool,
 }
 
+/// A part of all that the store holds of a slot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// In the order of writing, each with its encoding.
+    pub frames: Vec<Arc<Frame>>,
+    /// Where the next part begins; 0 = this was the last.
+    pub next: u64,
+}
+
 impl Found {
     /// Leaves out what is too old to be shown. Where that was met reading backwards, nothing further is shown either.
     pub(crate) fn expire(&mut self, newest: bool, oldest_ms: u64) {

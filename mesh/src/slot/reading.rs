@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Answer, Ask, Found, Output, PendingJoin, Shards, Slot, Slots, Want,
+    Answer, Ask, Found, Output, PendingJoin, Scanned, Shards, Slot, Slots, Want,
     follower::{Followed, Stream},
     history::{Range, Reply, RoomFacts, UNREACHABLE, assemble},
     log::RoomLog,
@@ -153,6 +153,9 @@ impl Slots {
         }
         self.handle_found(reading, facts, found, now_ms);
     }
+
+    /// The store's answer to `Output::Scan`; `None` = it could not read.
+    pub fn handle_scanned(&mut self, _scan: u64, _scanned: Option<Scanned>, _now: Instant, _now_ms: u64) {}
 
     /// The owner's answer; `None` = it could not be asked.
     pub fn handle_fetched(&mut self, read: u64, body: Option<Bytes>, now_ms: u64) {

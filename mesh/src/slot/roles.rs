@@ -3,7 +3,7 @@
 //! Invariants: nothing that waits is lost when a slot changes hands: publishes and joins are done again in their order
 //! under the new role; interest of a peer lives as long as its link.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     Slot, Slots,
@@ -11,12 +11,12 @@ use super::{
     lane_of,
     owner::Owner,
 };
-use crate::{NodeId, Table, room::RoomKey};
+use crate::{NodeId, View, room::RoomKey};
 
 impl Slots {
-    /// A new table: slots change hands.
-    pub fn handle_view(&mut self, table: Arc<Table>, now: Instant, now_ms: u64) {
-        self.table = Some(table);
+    /// A new view: slots may change hands.
+    pub fn handle_view(&mut self, view: &View, now: Instant, now_ms: u64) {
+        self.table = Some(view.table.clone());
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
             self.reassign(number, now, now_ms);
@@ -24,8 +24,8 @@ impl Slots {
         self.reassign_presence(now, now_ms);
     }
 
-    /// The link to `node` is up: everything that waits for it goes out.
-    pub fn handle_link_up(&mut self, node: NodeId, now: Instant, now_ms: u64) {
+    /// The link to this process of `node` is up: everything that waits for it goes out.
+    pub fn handle_link_up(&mut self, node: NodeId, _generation: u64, now: Instant, now_ms: u64) {
         self.links.insert(node);
         self.resync.retain(|(have, _)| *have != node);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();

@@ -7,7 +7,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
-use crate::wire::message::{Control, FLAG_VOLATILE};
+use crate::{
+    View,
+    wire::message::{Control, FLAG_VOLATILE},
+};
 
 mod paging;
 mod presence;
@@ -83,10 +86,10 @@ impl World {
 
     fn view(&mut self, members: &[u16]) {
         let ids: Vec<NodeId> = members.iter().map(|node| NodeId(*node)).collect();
-        let table = Arc::new(Table::build(&ids));
+        let view = view_of(&ids);
         for node in members {
             let (now, now_ms) = (self.now, self.now_ms);
-            self.nodes[usize::from(*node)].slots.handle_view(table.clone(), now, now_ms);
+            self.nodes[usize::from(*node)].slots.handle_view(&view, now, now_ms);
         }
     }
 
@@ -95,7 +98,7 @@ impl World {
             self.up.insert((from, to));
             self.wires.insert((from, to), VecDeque::new());
             let now = self.now;
-            self.nodes[usize::from(from)].slots.handle_link_up(NodeId(to), now, self.now_ms);
+            self.nodes[usize::from(from)].slots.handle_link_up(NodeId(to), 1, now, self.now_ms);
         }
     }
 
@@ -235,7 +238,9 @@ impl World {
                 | Output::Presence { .. }
                 | Output::Answer { .. }
                 | Output::Append { .. }
-                | Output::Read { .. }) => at.perform(output, self.now_ms),
+                | Output::Forget { .. }
+                | Output::Scan { .. }
+                | Output::Read { .. }) => at.perform(output, self.now, self.now_ms),
             }
         }
         moved
@@ -294,7 +299,7 @@ impl Node {
         full
     }
 
-    fn perform(&mut self, output: Output, now_ms: u64) {
+    fn perform(&mut self, output: Output, now: Instant, now_ms: u64) {
         match output {
             Output::Deliver { shard: _, frame } => {
                 if let Some(member) = self.members.get_mut(&frame.room) {
@@ -325,6 +330,11 @@ impl Node {
                 let found = Found { frames: part.to_vec(), more: take < frames.len() };
                 self.slots.handle_read(read, Some(found), now_ms);
             }
+            Output::Forget { slot } => self.store.retain(|frame| frame.slot != slot),
+            Output::Scan { scan, slot, .. } => {
+                let frames = self.store.iter().filter(|frame| frame.slot == slot).cloned().collect();
+                self.slots.handle_scanned(scan, Some(Scanned { frames, next: 0 }), now, now_ms);
+            }
             Output::Send { .. } | Output::Fetch { .. } | Output::Respond { .. } => unreachable!("handled by the world"),
         }
     }
@@ -344,6 +354,23 @@ impl Member {
                 }
             }
         }
+    }
+}
+
+/// The view of a cluster of these nodes, each in its first life.
+fn view_of(ids: &[NodeId]) -> View {
+    let member = |node: &NodeId| crate::Member {
+        node: *node,
+        name: node.to_string(),
+        generation: 1,
+        addr: ([127, 0, 0, 1], 1).into(),
+        state: crate::MemberState::Alive,
+    };
+    View {
+        version: 1,
+        members: ids.iter().map(member).collect(),
+        outside: Vec::new(),
+        table: Arc::new(Table::build(ids)),
     }
 }
 

@@ -1,0 +1,29 @@
+//! What this node is to how many slots: the figures by which operators judge whether a node may be lost.
+//!
+//! Invariant: only slots that were used are counted; a slot that nobody ever used has nothing to lose.
+
+use super::{Slot, Slots};
+
+/// See the module. One shard's share; add them up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Slots this node orders.
+    pub owned: u32,
+    /// Of these: those that no other node could go on with if this one died now.
+    pub single_copy: u32,
+    /// Slots of which it holds a second copy that could take over.
+    pub replica_in_sync: u32,
+    /// And those whose copy is still being made.
+    pub replica_syncing: u32,
+    /// Slots in which it only votes.
+    pub witness: u32,
+}
+
+impl Slots {
+    /// Counts the slots of this shard. Costs a look at each: not for every turn.
+    pub fn census(&self) -> Census {
+        let owned = self.slots.values().filter(|slot| matches!(slot, Slot::Owner(_))).count();
+        let owned = u32::try_from(owned).unwrap_or(u32::MAX);
+        Census { owned, single_copy: owned, ..Census::default() }
+    }
+}
