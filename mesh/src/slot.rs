@@ -7,9 +7,9 @@
 //! Invariants:
 //! - outputs are performed in the order they are polled: a local shard that gets `Answer::Joined` before a `Deliver` is a
 //!   member from exactly that point, so history and live frames meet without a gap and without a repeat;
-//! - a frame is appended before it is read back, and released only by the slot's owner;
-//! - R = 1 in this version: an owner releases at once and a slot that changes hands starts a new lineage, which every
-//!   live member is told (`Output::Gap`). The frame and the term already carry what two copies need (`semantics.md` 3).
+//! - a frame is appended before it is read back, and released only by the slot's owner, when its replica holds it
+//!   (`keeping`); who is owner and who replica is decided by votes (`terms`);
+//! - where continuity cannot be proved a slot starts a new lineage, which every live member is told (`Output::Gap`).
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
@@ -23,36 +23,48 @@ use bytestring::ByteString;
 use crate::{
     LANES, NodeId, Table,
     room::RoomKey,
-    wire::message::{Frame, Refusal},
+    wire::{
+        message::{Frame, Refusal},
+        triple::{Term, TermId},
+    },
 };
 
+mod book;
 mod census;
+mod copying;
 mod dedupe;
 mod follow;
 mod follower;
+mod heal;
 mod history;
+mod keeping;
 mod limits;
+mod lives;
 mod log;
-mod owner;
+mod placing;
 mod presence;
 mod publish;
 mod reading;
+mod resume;
 mod roles;
+mod seat;
 mod shards;
 #[cfg(test)]
 mod tests;
+mod terms;
 mod tick;
 
 pub use census::Census;
 use follower::Follower;
 pub use history::{Found, History, Scanned, Want};
 pub use limits::{Keep, Limits, Retention};
-use owner::Owner;
-pub use owner::Resume;
-use owner::Storage;
+use book::{Book, Storage};
+use copying::Scanner;
 use presence::Presence;
 pub use presence::{Change, Member, Roster};
 use reading::Reading;
+pub use resume::Resume;
+use seat::Seat;
 use shards::Shards;
 
 /// Which slots these are and whose.
@@ -236,7 +248,7 @@ pub(crate) struct PendingJoin {
 
 #[derive(Debug)]
 enum Slot {
-    Owner(Owner),
+    Owner(Book),
     Follower(Follower),
 }
 
@@ -246,7 +258,35 @@ pub struct Slots {
     config: Config,
     table: Option<Arc<Table>>,
     links: BTreeSet<NodeId>,
-    slots: HashMap<u16, Slot>,
+    /// The process at the other end of each link.
+    generations: BTreeMap<NodeId, u64>,
+    /// Those that own slots, and those that go: their generations.
+    members: BTreeMap<NodeId, u64>,
+    leaving: BTreeMap<NodeId, u64>,
+    /// When each peer was heard last.
+    heard: BTreeMap<NodeId, Instant>,
+    /// Which shards of each peer have told their terms in which lanes, and how many shards it has.
+    told: BTreeMap<NodeId, (BTreeSet<(u8, u8)>, u8)>,
+    /// Everybody that could know of a slot's term has said so, or had its time.
+    settled: bool,
+    unsettled_since: Option<Instant>,
+    ticked: Option<Instant>,
+    beat_at: Option<Instant>,
+    /// The newest term of every slot that this node has heard of, and its part in it.
+    seats: BTreeMap<u16, Seat>,
+    /// Other lineages of slots that this node leads.
+    foreign: BTreeMap<u16, Term>,
+    /// Slots in which something is to be said at the end of the turn.
+    due_acks: BTreeSet<u16>,
+    due_shown: BTreeSet<u16>,
+    /// Questions for pages of a copy, and to the store for all of a slot.
+    copying: HashMap<u64, u16>,
+    scans: HashMap<u64, Scanner>,
+    owners_changed: bool,
+    /// The time at the last look at the seats.
+    now: Option<Instant>,
+    now_ms: u64,
+    slots: BTreeMap<u16, Slot>,
     readings: HashMap<u64, Reading>,
     presence: Presence,
     next_read: u64,
@@ -273,7 +313,25 @@ impl Slots {
             config,
             table: None,
             links: BTreeSet::new(),
-            slots: HashMap::new(),
+            generations: BTreeMap::new(),
+            members: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            told: BTreeMap::new(),
+            settled: false,
+            unsettled_since: None,
+            ticked: None,
+            beat_at: None,
+            seats: BTreeMap::new(),
+            foreign: BTreeMap::new(),
+            due_acks: BTreeSet::new(),
+            due_shown: BTreeSet::new(),
+            copying: HashMap::new(),
+            scans: HashMap::new(),
+            owners_changed: false,
+            now: None,
+            now_ms: 0,
+            slots: BTreeMap::new(),
             readings: HashMap::new(),
             next_read: 0,
             next_oseq: 0,
@@ -296,6 +354,9 @@ impl Slots {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
+        if self.outputs.is_empty() {
+            self.say_due();
+        }
         self.outputs.pop_front()
     }
 
@@ -327,33 +388,40 @@ impl Slots {
 
     /// Whether `poll_output` has something.
     pub fn has_output(&self) -> bool {
-        !self.outputs.is_empty()
+        !(self.outputs.is_empty() && self.due_acks.is_empty() && self.due_shown.is_empty())
     }
 
+    /// Who orders the slot: as terms say, or else as the ring has it.
     fn owner_of(&self, slot: u16) -> Option<NodeId> {
-        self.table.as_ref().map_or(Some(self.config.node), |table| table.owner(slot))
+        let Some(table) = &self.table else { return Some(self.config.node) };
+        let seats = self.seats.get(&slot).map(|seat| seat.term.triple);
+        let holders = seats.into_iter().flat_map(|triple| [Some(triple.owner), triple.replica]).flatten();
+        let holder = holders.into_iter().find(|life| !self.is_gone(*life));
+        holder.map(|life| life.node).or_else(|| table.owner(slot))
     }
 
     fn slot(&mut self, number: u16) -> &mut Slot {
         if !self.slots.contains_key(&number) {
-            let owner = self.owner_of(number);
-            let slot = if owner == Some(self.config.node) {
-                Slot::Owner(self.open(number))
+            if self.table.is_none() {
+                let book = self.open(number);
+                self.slots.insert(number, Slot::Owner(book));
             } else {
-                Slot::Follower(Follower::new(owner))
-            };
-            self.slots.insert(number, slot);
+                let owner = self.owner_of(number);
+                self.slots.insert(number, Slot::Follower(Follower::new(owner)));
+                self.open_or_follow(number);
+            }
         }
         // The entry exists: it was inserted above.
         self.slots.entry(number).or_insert_with(|| Slot::Follower(Follower::new(None)))
     }
 
-    fn open(&mut self, number: u16) -> Owner {
+    /// A slot of a node that has no others.
+    fn open(&mut self, number: u16) -> Book {
         match self.config.resume.remove(&number) {
-            Some(resume) => Owner::resume(resume, self.config.started_ms),
+            Some(resume) => Book::resume(resume, self.config.started_ms),
             None => {
-                let head = self.config.heads.get(&number).copied().unwrap_or(0);
-                Owner::new(self.mint_lineage(), head)
+                let id = TermId { number: 1, lineage: self.mint_lineage() };
+                self.blank(number, id)
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Invariant: only slots that were used are counted; a slot that nobody ever used has nothing to lose.
 
-use super::{Slot, Slots};
+use super::{Slot, Slots, seat::Role};
 
 /// See the module. One shard's share; add them up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,8 +22,22 @@ pub struct Census {
 impl Slots {
     /// Counts the slots of this shard. Costs a look at each: not for every turn.
     pub fn census(&self) -> Census {
-        let owned = self.slots.values().filter(|slot| matches!(slot, Slot::Owner(_))).count();
-        let owned = u32::try_from(owned).unwrap_or(u32::MAX);
-        Census { owned, single_copy: owned, ..Census::default() }
+        let mut census = Census::default();
+        for (number, slot) in &self.slots {
+            if matches!(slot, Slot::Owner(_)) {
+                let copied = self.seats.get(number).and_then(|seat| seat.lead()).is_some_and(|lead| lead.copied);
+                census.owned += 1;
+                census.single_copy += u32::from(!copied);
+            }
+        }
+        for seat in self.seats.values() {
+            match &seat.role {
+                Role::Copies(copy) if copy.whole => census.replica_in_sync += 1,
+                Role::Copies(_) => census.replica_syncing += 1,
+                Role::Watches => census.witness += u32::from(seat.term.triple.witness == Some(self.me())),
+                Role::Leads(_) => {}
+            }
+        }
+        census
     }
 }

@@ -71,16 +71,52 @@ impl Origins {
         }
     }
 
-    /// Remembers the answer to `origin`, which was `Seen::New`.
+    /// Remembers the answer to `origin`, in place of an earlier one.
     pub(crate) fn record(&mut self, origin: Origin, answer: Result<Stamp, Refusal>) {
         let mark = self.0.entry((origin.node, origin.shard)).or_default();
         if origin.generation > mark.generation {
             *mark = Mark { generation: origin.generation, ..Mark::default() };
         }
+        if origin.generation < mark.generation {
+            return;
+        }
         mark.high = mark.high.max(origin.oseq);
-        mark.recent.push_back((origin.oseq, answer));
+        match mark.recent.binary_search_by_key(&origin.oseq, |(oseq, _)| *oseq) {
+            Ok(at) => mark.recent[at].1 = answer,
+            Err(at) => mark.recent.insert(at, (origin.oseq, answer)),
+        }
         if mark.recent.len() > RECENT_MAX {
             mark.recent.pop_front();
+        }
+    }
+}
+
+impl Origins {
+    /// What was stamped up to `shown`, for a copy. Who published nothing else lately is there with what came before it.
+    pub(crate) fn published(&self, shown: u64) -> Vec<(Origin, Stamp)> {
+        let mut published = Vec::new();
+        for ((node, shard), mark) in &self.0 {
+            let origin = |oseq| Origin { node: *node, generation: mark.generation, shard: *shard, oseq };
+            let before = mark.recent.front().map_or(mark.high, |(oseq, _)| oseq - 1);
+            published.push((origin(before), Stamp { lineage: 0, n: 0 }));
+            let stamped = mark.recent.iter().filter_map(|(oseq, answer)| answer.ok().map(|stamp| (*oseq, stamp)));
+            published.extend(stamped.filter(|(_, stamp)| stamp.n <= shown).map(|(oseq, stamp)| (origin(oseq), stamp)));
+        }
+        published.sort_unstable_by_key(|(origin, _)| *origin);
+        published
+    }
+
+    /// Takes over what another node's `published` said.
+    pub(crate) fn recall(&mut self, origin: Origin, stamp: Stamp) {
+        if stamp.lineage != 0 {
+            return self.record(origin, Ok(stamp));
+        }
+        let mark = self.0.entry((origin.node, origin.shard)).or_default();
+        if origin.generation > mark.generation {
+            *mark = Mark { generation: origin.generation, ..Mark::default() };
+        }
+        if origin.generation == mark.generation {
+            mark.high = mark.high.max(origin.oseq);
         }
     }
 }
@@ -102,11 +138,22 @@ impl Ids {
     /// Remembers the answer.
     pub(crate) fn record(&mut self, room: &RoomKey, id: &ByteString, stamp: Stamp, now: Instant) {
         let key = (room.clone(), id.clone());
-        self.stamps.insert(key.clone(), stamp);
+        if self.stamps.insert(key.clone(), stamp).is_some() {
+            // Its time runs already.
+            return;
+        }
         self.order.push_back((now + ID_WINDOW, key));
         if self.order.len() > IDS_MAX {
             self.forget_oldest();
         }
+    }
+
+    /// All that are remembered, the oldest first.
+    pub(crate) fn recorded(&self) -> impl Iterator<Item = (RoomKey, ByteString, Stamp)> {
+        self.order.iter().filter_map(|(_, key)| {
+            let stamp = self.stamps.get(key)?;
+            Some((key.0.clone(), key.1.clone(), *stamp))
+        })
     }
 
     /// Forgets what is past the window.

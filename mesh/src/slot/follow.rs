@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::{
     Found, Output, PendingJoin, Shards, Slot, Slots, Stamp,
+    book::MERGED,
     follower::{Accepted, Followed, Held, Stream},
     history::{Range, RoomFacts},
 };
@@ -23,6 +24,7 @@ impl Slots {
     pub fn handle_frame(&mut self, from: NodeId, bytes: &Bytes, now: Instant, now_ms: u64) -> Result<(), DecodeError> {
         // The lane's buffer holds many frames; a copy keeps one quiet room from pinning all of it.
         let bytes = Bytes::copy_from_slice(bytes);
+        self.note_heard(from, now);
         match LaneMessage::decode(&bytes)? {
             LaneMessage::Frame(frame) if frame.slot != frame.room.slot() => Err(DecodeError::MalformedName),
             LaneMessage::Frame(frame) if frame.term == 0 => {
@@ -33,6 +35,10 @@ impl Slots {
             }
             LaneMessage::Frame(frame) => {
                 self.handle_stamped(from, &Arc::new(frame), now);
+                Ok(())
+            }
+            LaneMessage::Keep(term, frame) => {
+                self.handle_keep(from, term, frame, bytes.clone());
                 Ok(())
             }
             LaneMessage::Control(control) => self.handle_control(from, control, now, now_ms),
@@ -61,6 +67,10 @@ impl Slots {
                 let facts = RoomFacts { lineage, head, last };
                 self.handle_interest_ack(from, &key(room)?, facts, now, now_ms);
             }
+            Control::Published { slot, shard: MERGED, oseq, .. } => self.handle_merged(slot, from, oseq, None, now, now_ms),
+            Control::Refused { slot, shard: MERGED, oseq, why } => {
+                self.handle_merged(slot, from, oseq, Some(why), now, now_ms);
+            }
             Control::Published { slot, oseq, lineage, n, shard: _ } => {
                 self.handle_published(from, slot, oseq, Ok(Stamp { lineage, n }));
             }
@@ -72,6 +82,9 @@ impl Slots {
             Control::Resend { slot } => self.say_again(from, slot, now),
             Control::Resync { shard, of, lane } => self.handle_resync(from, (shard, of), lane, now, now_ms),
             Control::Presence { room, said } => self.handle_said(from, &key(room)?, said, now, now_ms)?,
+            Control::Slot { slot, say } => self.handle_say(from, slot, say, now, now_ms),
+            Control::Told { shard, of, lane } => self.handle_told(from, (shard, of), lane, now),
+            Control::Beat => {}
         }
         Ok(())
     }

@@ -30,6 +30,11 @@ impl RoomLog {
         }
     }
 
+    /// The newest frame's `n`.
+    pub(crate) fn last(&self) -> Option<u64> {
+        self.frames.back().map(|frame| frame.n)
+    }
+
     /// Forgets frames stamped before `oldest_ms`.
     pub(crate) fn expire(&mut self, oldest_ms: u64) {
         while self.frames.front().is_some_and(|frame| frame.time_ms < oldest_ms) {

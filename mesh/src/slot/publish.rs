@@ -6,14 +6,17 @@
 use std::{sync::Arc, time::Instant};
 
 use super::{
-    Answer, Ask, Output, Publish, Shards, Slot, Slots, Stamp,
+    Answer, Ask, Output, Publish, Seat, Shards, Slot, Slots, Stamp, Storage,
+    book::{Rules, Verdict, Waiter},
     follower::{Follower, Unanswered},
-    owner::{OwnedRoom, Rules, Verdict},
 };
 use crate::{
     NodeId,
     wire::message::{Control, Frame, Origin, Refusal},
 };
+
+/// Publishes of this node that may wait while a slot is being handed over.
+const HELD_MAX: usize = 4_096;
 
 impl Slots {
     /// Publishes for a socket of this node.
@@ -41,18 +44,31 @@ impl Slots {
             prev: 0,
             time_ms: 0,
         };
-        self.publish_frame(frame, ask, now, now_ms);
+        self.publish_frame(frame, ask, true, now, now_ms);
     }
 
     /// Publishes a frame of this node, now or again after the slot changed hands.
-    pub(super) fn publish_frame(&mut self, frame: Frame, ask: Ask, now: Instant, now_ms: u64) {
+    pub(super) fn publish_frame(&mut self, frame: Frame, ask: Ask, is_new: bool, now: Instant, now_ms: u64) {
         let number = frame.slot;
         let limits = self.config.limits.of(&frame.room);
-        let storage = self.storage;
+        self.slot(number);
+        let seat = self.seats.get_mut(&number);
+        if let Some(lead) = seat.filter(|seat| seat.gives_way()).and_then(|seat| seat.lead_mut()) {
+            if lead.held.len() >= HELD_MAX {
+                return self.answer(ask, Answer::Published(Err(Refusal::Overloaded { retry_ms: 1_000 })));
+            }
+            return lead.held.push_back((frame, ask));
+        }
+        let (storage, alone) = (self.storage_of(number), self.is_alone(number));
         match self.slot(number) {
-            Slot::Owner(owner) => {
-                let verdict = owner.publish(frame, true, &Rules { limits: &limits, storage, now, now_ms });
-                if let Some(result) = self.perform(number, verdict) {
+            Slot::Owner(book) => {
+                let verdict = book.publish(frame, is_new, &Rules { limits: &limits, storage, alone, now, now_ms });
+                let result = match verdict {
+                    // Its stamp was forgotten: it may have had an effect.
+                    Verdict::Early | Verdict::Ignore => Some(Err(Refusal::Timeout)),
+                    verdict => self.perform(number, verdict, Waiter::Here(ask)),
+                };
+                if let Some(result) = result {
                     self.answer(ask, Answer::Published(result));
                 }
             }
@@ -76,17 +92,23 @@ impl Slots {
     pub(super) fn handle_remote_publish(&mut self, from: NodeId, frame: Frame, now: Instant, now_ms: u64) {
         let (number, origin) = (frame.slot, frame.origin);
         let limits = self.config.limits.of(&frame.room);
-        let storage = self.storage;
-        let Slot::Owner(owner) = self.slot(number) else {
+        self.slot(number);
+        if self.seats.get(&number).is_some_and(Seat::gives_way) {
+            // It comes again, here or to the next owner.
+            return;
+        }
+        let (storage, alone) = (self.storage_of(number), self.is_alone(number));
+        let Slot::Owner(book) = self.slot(number) else {
             return self.send(from, number, Control::NotOwner { slot: number }.encode());
         };
-        let verdict = owner.publish(frame, false, &Rules { limits: &limits, storage, now, now_ms });
+        let verdict = book.publish(frame, false, &Rules { limits: &limits, storage, alone, now, now_ms });
         if matches!(verdict, Verdict::Early) {
             return self.send(from, number, Control::Resend { slot: number }.encode());
         }
-        self.released_for_peers += u64::from(matches!(verdict, Verdict::Release(..)));
-        let Some(result) = self.perform(number, verdict) else { return };
+        self.released_for_peers += u64::from(matches!(verdict, Verdict::Release(..) | Verdict::Kept(_)));
         let (slot, shard, oseq) = (number, origin.shard, origin.oseq);
+        let waiter = Waiter::There { node: from, shard, oseq };
+        let Some(result) = self.perform(number, verdict, waiter) else { return };
         let answer = match result {
             Ok(Stamp { lineage, n }) => Control::Published { slot, shard, oseq, lineage, n },
             Err(why) => Control::Refused { slot, shard, oseq, why },
@@ -105,11 +127,21 @@ impl Slots {
     }
 
     /// Performs an owner's verdict; the answer, if somebody is to be answered.
-    fn perform(&mut self, number: u16, verdict: Verdict) -> Option<Result<Stamp, Refusal>> {
+    fn perform(&mut self, number: u16, verdict: Verdict, waiter: Waiter) -> Option<Result<Stamp, Refusal>> {
         match verdict {
             Verdict::Release(frame, stamp) => {
-                self.release(number, &frame);
+                let bytes = frame.encode();
+                self.hand_out(number, &frame, bytes);
                 Some(Ok(stamp))
+            }
+            Verdict::Kept(stamp) => {
+                self.wait(number, stamp.n, waiter);
+                self.send_newest_kept(number);
+                None
+            }
+            Verdict::Waits(stamp) => {
+                self.wait(number, stamp.n, waiter);
+                None
             }
             Verdict::Repeat(stamp) => Some(Ok(stamp)),
             Verdict::Refuse(why) => Some(Err(why)),
@@ -117,23 +149,30 @@ impl Slots {
         }
     }
 
-    /// Gives a frame to the store, to the interested nodes and to this node's shards with members.
-    fn release(&mut self, number: u16, frame: &Arc<Frame>) {
-        let Some(Slot::Owner(owner)) = self.slots.get(&number) else { return };
-        let (nodes, shards) = owner
-            .rooms
-            .get(&frame.room)
-            .map_or_else(Default::default, |room: &OwnedRoom| (room.nodes.clone(), room.shards));
-        if !frame.is_volatile() || !nodes.is_empty() {
-            let bytes = frame.encode();
-            for node in nodes {
-                self.send(node, number, bytes.clone());
-            }
-            if !frame.is_volatile() && self.config.limits.of(&frame.room).history_size > 0 {
-                self.outputs.push_back(Output::Append { frame: frame.clone(), bytes });
-            }
+    fn wait(&mut self, number: u16, n: u64, waiter: Waiter) {
+        if let Some(Slot::Owner(book)) = self.slots.get_mut(&number) {
+            book.wait(n, waiter);
         }
-        self.deliver(shards, frame);
+    }
+
+    /// Nobody else has to hold a frame of this slot before it is shown.
+    fn is_alone(&self, number: u16) -> bool {
+        self.seats.get(&number).is_none_or(Seat::is_alone)
+    }
+
+    /// Where another node holds everything, this one's disk may be full.
+    fn storage_of(&self, number: u16) -> Storage {
+        let copied = self.seats.get(&number).and_then(|seat| seat.lead()).is_some_and(|lead| lead.copied);
+        if copied { Storage::Ok } else { self.storage }
+    }
+
+    /// Publishes what came while the slot was being handed over and was not.
+    pub(super) fn publish_held(&mut self, number: u16, now: Instant, now_ms: u64) {
+        let lead = self.seats.get_mut(&number).filter(|seat| !seat.gives_way()).and_then(|seat| seat.lead_mut());
+        let held = lead.map(|lead| std::mem::take(&mut lead.held)).unwrap_or_default();
+        for (frame, ask) in held {
+            self.publish_frame(frame, ask, true, now, now_ms);
+        }
     }
 
     pub(super) fn deliver(&mut self, shards: Shards, frame: &Arc<Frame>) {

@@ -9,11 +9,11 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Answer, Ask, Found, Output, PendingJoin, Scanned, Shards, Slot, Slots, Want,
+    Answer, Ask, Found, Output, PendingJoin, Shards, Slot, Slots, Want,
+    book::Book,
     follower::{Followed, Stream},
     history::{Range, Reply, RoomFacts, UNREACHABLE, assemble},
     log::RoomLog,
-    owner::Owner,
 };
 use crate::{
     room::RoomKey,
@@ -128,6 +128,7 @@ impl Slots {
                 })
             }
             Ok(Request::Presence { room }) => return self.handle_presence_request(request, room),
+            Ok(Request::Copy { slot, after }) => return self.handle_copy_request(request, slot, after),
             Ok(Request::Figures) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
@@ -154,11 +155,13 @@ impl Slots {
         self.handle_found(reading, facts, found, now_ms);
     }
 
-    /// The store's answer to `Output::Scan`; `None` = it could not read.
-    pub fn handle_scanned(&mut self, _scan: u64, _scanned: Option<Scanned>, _now: Instant, _now_ms: u64) {}
-
     /// The owner's answer; `None` = it could not be asked.
     pub fn handle_fetched(&mut self, read: u64, body: Option<Bytes>, now_ms: u64) {
+        if let Some(now) = self.now
+            && self.handle_copied(read, body.as_ref(), now)
+        {
+            return;
+        }
         let Some(reading) = self.readings.remove(&read) else { return self.handle_fetched_presence(read, body) };
         let Some(Ok(Reply::Found(facts, found))) = body.map(Reply::decode) else { return self.fail(&reading) };
         match reading.asker {
@@ -349,7 +352,7 @@ impl Slots {
 }
 
 /// Where retention by count ends, as far as the owner's memory knows.
-fn floor(owner: &Owner, room: &RoomKey, size: u32) -> u64 {
+fn floor(owner: &Book, room: &RoomKey, size: u32) -> u64 {
     owner.rooms.get(room).map_or(0, |room| room.log.floor(size))
 }
 

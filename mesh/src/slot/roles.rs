@@ -3,30 +3,37 @@
 //! Invariants: nothing that waits is lost when a slot changes hands: publishes and joins are done again in their order
 //! under the new role; interest of a peer lives as long as its link.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
 use super::{
-    Slot, Slots,
+    Ask, Slot, Slots,
+    book::{Book, Waiter},
     follower::{Followed, Follower, Stream},
     lane_of,
-    owner::Owner,
+    seat::Lead,
 };
-use crate::{NodeId, View, room::RoomKey};
+use crate::{NodeId, View, room::RoomKey, wire::message::Frame};
 
 impl Slots {
     /// A new view: slots may change hands.
     pub fn handle_view(&mut self, view: &View, now: Instant, now_ms: u64) {
         self.table = Some(view.table.clone());
+        (self.now, self.now_ms) = (Some(now), now_ms);
+        self.ticked.get_or_insert(now);
+        self.note_view(view, now);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
-            self.reassign(number, now, now_ms);
+            self.reassign(number, now);
         }
         self.reassign_presence(now, now_ms);
     }
 
     /// The link to this process of `node` is up: everything that waits for it goes out.
-    pub fn handle_link_up(&mut self, node: NodeId, _generation: u64, now: Instant, now_ms: u64) {
+    pub fn handle_link_up(&mut self, node: NodeId, generation: u64, now: Instant, now_ms: u64) {
         self.links.insert(node);
+        self.generations.insert(node, generation);
+        self.note_heard(node, now);
+        self.tell_terms(node);
         self.resync.retain(|(have, _)| *have != node);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
@@ -38,6 +45,8 @@ impl Slots {
     /// The link to `node` is down: it gets nothing until it asks again, and its streams are broken.
     pub fn handle_link_down(&mut self, node: NodeId, now: Instant, now_ms: u64) {
         self.links.remove(&node);
+        self.generations.remove(&node);
+        self.told.remove(&node);
         self.resync.retain(|(have, _)| *have != node);
         for slot in self.slots.values_mut() {
             match slot {
@@ -117,73 +126,104 @@ impl Slots {
         self.attend(number, now);
     }
 
-    fn reassign(&mut self, number: u16, now: Instant, now_ms: u64) {
-        let (me, owner) = (self.config.node, self.owner_of(number));
-        let Some(slot) = self.slots.get(&number) else { return };
-        match slot {
-            Slot::Owner(_) if owner == Some(me) => return,
-            Slot::Follower(follower) if follower.owner == owner => return,
-            Slot::Owner(_) | Slot::Follower(_) => {}
+    /// A slot that is led elsewhere: follow who leads it now.
+    pub(super) fn reassign(&mut self, number: u16, now: Instant) {
+        let owner = self.owner_of(number);
+        match self.slots.get_mut(&number) {
+            Some(Slot::Follower(follower)) if follower.owner != owner => follower.owner = owner,
+            Some(Slot::Follower(_) | Slot::Owner(_)) | None => return,
         }
-        let Some(old) = self.slots.remove(&number) else { return };
         let readings = self.take_readings(number);
-        match (old, owner == Some(me)) {
-            (Slot::Owner(owned), _) => self.resign(number, &owned, owner, now),
-            (Slot::Follower(follower), true) => self.take_over(number, follower, now, now_ms),
-            (Slot::Follower(mut follower), false) => {
-                follower.owner = owner;
-                self.slots.insert(number, Slot::Follower(follower));
-                if let Some(owner) = owner {
-                    self.approach(number, owner, now);
-                }
-            }
+        if let Some(owner) = owner {
+            self.approach(number, owner, now);
         }
+        let now_ms = self.now_ms;
         for (room, asker) in readings {
             self.read_again(&room, asker, now, now_ms);
         }
     }
 
-    /// The slot is another's now: follow it with the rooms that have members here.
-    fn resign(&mut self, number: u16, owned: &Owner, owner: Option<NodeId>, now: Instant) {
-        let mut follower = Follower::new(owner);
-        for (key, room) in owned.rooms.iter().filter(|(_, room)| !room.shards.is_empty()) {
+    /// The slot is another's now: follow it with the rooms that have members here, and publish to it what was not shown.
+    /// Its seat is one that leads no more. What was held is given back.
+    pub(super) fn step_down(&mut self, number: u16, lead: Lead, now: Instant, now_ms: u64) -> Option<Book> {
+        let Some(Slot::Owner(mut book)) = self.slots.remove(&number) else { return None };
+        let mut follower = Follower::new(None);
+        for (key, room) in book.rooms.iter_mut().filter(|(_, room)| !room.shards.is_empty()) {
             let mut followed = Followed::new();
-            followed.shards = room.shards;
-            followed.lineage = Some(owned.lineage);
-            followed.last = room.last;
+            followed.shards = std::mem::take(&mut room.shards);
+            followed.lineage = Some(book.term.lineage);
+            followed.last = room.last.max(room.delivered);
             follower.rooms.insert(key.clone(), followed);
         }
+        book.rooms.values_mut().for_each(|room| room.nodes.clear());
         self.slots.insert(number, Slot::Follower(follower));
-        if let Some(owner) = owner {
-            self.approach(number, owner, now);
+        let here = |waiter: &Waiter| match waiter {
+            Waiter::Here(ask) => Some(*ask),
+            Waiter::There { .. } => None,
+        };
+        let unshown = book.tail.iter().flat_map(|tailed| {
+            tailed.waiting.iter().filter_map(here).map(|ask| (unstamped(&tailed.frame), ask))
+        });
+        let again: Vec<(Frame, Ask)> = unshown.chain(lead.held).collect();
+        self.reassign(number, now);
+        for (frame, ask) in again {
+            self.publish_frame(frame, ask, false, now, now_ms);
         }
+        Some(book)
     }
 
-    /// The slot is ours now. With one copy nothing proves what the old owner stamped: a new lineage, and members are told.
-    fn take_over(&mut self, number: u16, mut follower: Follower, now: Instant, now_ms: u64) {
-        let mut owner = self.open(number);
-        let mut lost = Vec::new();
-        let mut joins = Vec::new();
-        let unanswered = follower.take_unanswered();
-        for (key, followed) in follower.rooms {
-            owner.room(&key).shards = followed.shards;
-            if followed.lineage.is_some_and(|lineage| lineage != owner.lineage) {
-                lost.push(key.clone());
+    /// The slot is ours now, with all that the book holds. Members here get what they did not have yet, or are told.
+    pub(super) fn take_over(&mut self, number: u16, mut book: Book, now: Instant, now_ms: u64) {
+        let follower = match self.slots.remove(&number) {
+            Some(Slot::Follower(follower)) => Some(follower),
+            Some(Slot::Owner(_)) | None => None,
+        };
+        let readings = self.take_readings(number);
+        book.inherit(now);
+        let mut missed = Vec::new();
+        let (mut lost, mut joins) = (Vec::new(), Vec::new());
+        let mut unanswered = VecDeque::new();
+        if let Some(mut follower) = follower {
+            unanswered = follower.take_unanswered();
+            let lineage = book.term.lineage;
+            for (key, followed) in follower.rooms {
+                let room = book.room(&key);
+                room.shards = followed.shards;
+                joins.extend(followed.joins.into_iter().map(|join| (key.clone(), join)));
+                let Some(known) = followed.lineage else { continue };
+                if known == lineage && (followed.last >= room.last || room.log.covers(followed.last)) {
+                    room.delivered = followed.last;
+                    let frames = room.log.range(followed.last, u64::MAX);
+                    missed.extend(frames.cloned().map(|frame| (followed.shards, frame)));
+                } else {
+                    room.delivered = room.last;
+                    lost.push(key);
+                }
             }
-            joins.extend(followed.joins.into_iter().map(|join| (key.clone(), join)));
         }
-        self.slots.insert(number, Slot::Owner(owner));
+        self.slots.insert(number, Slot::Owner(book));
+        for (shards, frame) in missed {
+            self.deliver(shards, &frame);
+        }
         for room in lost {
             self.gap(&room);
         }
         for unanswered in unanswered {
             let ask = unanswered.ask;
-            self.publish_frame(unanswered.into_frame(), ask, now, now_ms);
+            self.publish_frame(unanswered.into_frame(), ask, false, now, now_ms);
         }
         for (room, join) in joins {
             self.join(&room, join, now, now_ms);
         }
+        for (room, asker) in readings {
+            self.read_again(&room, asker, now, now_ms);
+        }
     }
+}
+
+/// A publish as it was before somebody stamped it.
+fn unstamped(frame: &Frame) -> Frame {
+    Frame { lineage: 0, term: 0, n: 0, prev: 0, ..frame.clone() }
 }
 
 fn is_waiting(slot: &Slot) -> bool {

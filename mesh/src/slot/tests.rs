@@ -81,6 +81,7 @@ impl World {
                 world.connect(a, b);
             }
         }
+        world.settle();
         world
     }
 

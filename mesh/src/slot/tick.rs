@@ -22,11 +22,12 @@ impl Slots {
             Some(Slot::Follower(follower)) => follower.retry_at,
             Some(Slot::Owner(_)) | None => None,
         });
-        retries.chain(self.sweep_at).chain(self.presence.poll_timeout()).min()
+        retries.chain(self.sweep_at).chain(self.presence.poll_timeout()).chain(self.tick_timeout()).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, now_ms: u64) {
+        self.tick(now, now_ms);
         let numbers: Vec<u16> = self.attention.iter().copied().collect();
         for number in numbers {
             self.retry(number, now, now_ms);

@@ -16,13 +16,18 @@ use bincode::{BorrowDecode, Encode};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
-use super::presence::Said;
+use super::{
+    presence::Said,
+    triple::{self, Say, TermId},
+};
 use crate::{NodeId, room::RoomKey};
 
 /// First byte of a room frame.
 const KIND_FRAME: u8 = 0x20;
 /// First byte of a control message.
 const KIND_CONTROL: u8 = 0x21;
+/// First byte of a frame for the replica (`triple`).
+pub(crate) const KIND_KEEP: u8 = 0x23;
 /// Version of the room frame's layout.
 const FRAME_VERSION: u8 = 1;
 /// Bytes of a room frame before its variable parts.
@@ -109,11 +114,21 @@ impl Frame {
     /// Names longer than their length fields are cut off by the edge's limits long before; here they are clamped so that
     /// encoding is total.
     pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(self.size());
+        self.encode_into(&mut out);
+        out.freeze()
+    }
+
+    /// About as many bytes as it has encoded.
+    pub(crate) fn size(&self) -> usize {
+        let names = self.room.as_bytes().len() + self.id.len() + self.from.len();
+        FRAME_HEADER + names + 256 * self.except.len().min(1) + self.payload.len()
+    }
+
+    /// Writes the frame's bytes.
+    pub(crate) fn encode_into(&self, out: &mut BytesMut) {
         let (room, id, from) = (self.room.as_bytes(), clamp(&self.id), clamp(&self.from));
         let except = &self.except[..self.except.len().min(usize::from(u8::MAX))];
-        let mut out = BytesMut::with_capacity(
-            FRAME_HEADER + room.len() + id.len() + from.len() + 256 * except.len().min(1) + self.payload.len(),
-        );
         out.put_slice(&[KIND_FRAME, FRAME_VERSION]);
         out.put_u16(self.flags);
         out.put_u16(self.slot);
@@ -133,7 +148,6 @@ impl Frame {
             out.put_slice(name);
         }
         out.put_slice(&self.payload);
-        out.freeze()
     }
 
     /// Reads `encode`'s bytes back; names and payload are slices of `bytes`.
@@ -278,6 +292,24 @@ pub enum Control<'a> {
         /// What is said.
         said: Said<'a>,
     },
+    /// Between nodes that hold seats of a slot, or want to know who does, see `triple`.
+    Slot {
+        /// The slot.
+        slot: u16,
+        /// What is said.
+        say: Say,
+    },
+    /// Everything that one shard of the speaker knows of terms has been said in this lane.
+    Told {
+        /// The speaker's shard.
+        shard: u8,
+        /// And how many shards it has.
+        of: u8,
+        /// The lane.
+        lane: u8,
+    },
+    /// I live. Said a few times a second to whom silence would mean something.
+    Beat,
 }
 
 impl Control<'_> {
@@ -299,6 +331,8 @@ pub enum LaneMessage<'a> {
     Frame(Frame),
     /// A control message, borrowed from the received bytes.
     Control(Control<'a>),
+    /// A frame for the replica, said in this term.
+    Keep(TermId, Frame),
 }
 
 impl<'a> LaneMessage<'a> {
@@ -307,6 +341,7 @@ impl<'a> LaneMessage<'a> {
         match LaneKind::of(bytes)? {
             LaneKind::Frame => Frame::decode(bytes.clone()).map(LaneMessage::Frame),
             LaneKind::Control => decode_whole(&bytes[1..]).map(LaneMessage::Control),
+            LaneKind::Keep => triple::decode_keep(bytes.clone()).map(|(term, frame)| LaneMessage::Keep(term, frame)),
         }
     }
 }
@@ -323,25 +358,32 @@ pub enum Address {
 impl Address {
     /// Reads the address of an application frame.
     pub fn peek(bytes: &Bytes) -> Result<Address, DecodeError> {
-        match LaneKind::of(bytes)? {
-            LaneKind::Frame => match bytes.get(4..6) {
-                Some(&[high, low]) => Ok(Address::Slot(u16::from_be_bytes([high, low]))),
-                Some(_) | None => Err(DecodeError::Truncated),
-            },
-            LaneKind::Control => match decode_whole(&bytes[1..])? {
-                Control::InterestAdd { room }
-                | Control::InterestDrop { room }
-                | Control::InterestAck { room, .. }
-                | Control::Presence { room, .. } => {
-                    let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
-                    Ok(Address::Slot(room.slot()))
-                }
-                Control::Published { slot, .. }
-                | Control::Refused { slot, .. }
-                | Control::NotOwner { slot }
-                | Control::Resend { slot } => Ok(Address::Slot(slot)),
-                Control::Resync { .. } => Ok(Address::Everybody),
-            },
+        let frame = match LaneKind::of(bytes)? {
+            LaneKind::Frame => 0,
+            LaneKind::Keep => triple::KEEP_HEAD,
+            LaneKind::Control => return Address::of_control(decode_whole(&bytes[1..])?),
+        };
+        match bytes.get(frame + 4..frame + 6) {
+            Some(&[high, low]) => Ok(Address::Slot(u16::from_be_bytes([high, low]))),
+            Some(_) | None => Err(DecodeError::Truncated),
+        }
+    }
+
+    fn of_control(control: Control<'_>) -> Result<Address, DecodeError> {
+        match control {
+            Control::InterestAdd { room }
+            | Control::InterestDrop { room }
+            | Control::InterestAck { room, .. }
+            | Control::Presence { room, .. } => {
+                let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
+                Ok(Address::Slot(room.slot()))
+            }
+            Control::Published { slot, .. }
+            | Control::Refused { slot, .. }
+            | Control::NotOwner { slot }
+            | Control::Resend { slot }
+            | Control::Slot { slot, .. } => Ok(Address::Slot(slot)),
+            Control::Resync { .. } | Control::Told { .. } | Control::Beat => Ok(Address::Everybody),
         }
     }
 }
@@ -349,6 +391,7 @@ impl Address {
 enum LaneKind {
     Frame,
     Control,
+    Keep,
 }
 
 impl LaneKind {
@@ -356,6 +399,7 @@ impl LaneKind {
         match bytes.first() {
             Some(&KIND_FRAME) => Ok(LaneKind::Frame),
             Some(&KIND_CONTROL) => Ok(LaneKind::Control),
+            Some(&KIND_KEEP) => Ok(LaneKind::Keep),
             Some(&kind) => Err(DecodeError::UnknownKind(kind)),
             None => Err(DecodeError::Truncated),
         }

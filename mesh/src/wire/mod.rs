@@ -10,3 +10,4 @@ pub(crate) mod header;
 pub mod message;
 pub mod presence;
 pub mod request;
+pub mod triple;

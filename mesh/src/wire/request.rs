@@ -32,6 +32,13 @@ pub enum Request<'a> {
         /// `RoomKey` bytes.
         room: &'a [u8],
     },
+    /// A page of what the owner holds of a slot, for its replica.
+    Copy {
+        /// The slot.
+        slot: u16,
+        /// Where to go on, as `slot::copying` writes it.
+        after: &'a [u8],
+    },
 }
 
 impl<'a> Request<'a> {

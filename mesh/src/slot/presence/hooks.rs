@@ -3,7 +3,10 @@
 //! Invariants: every input of `Presence` is followed by `perform_presence`, so that its effects stand in the one order of
 //! the slots' outputs; a member's join goes on (and waits, reads, answers) exactly as any other once it is listed.
 
-use std::time::Instant;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Instant,
+};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
@@ -156,9 +159,11 @@ impl Slots {
 
     /// Slots may have changed hands.
     pub(in super::super) fn reassign_presence(&mut self, now: Instant, now_ms: u64) {
-        let (table, me, alone) = (self.table.clone(), self.config.node, self.links.is_empty());
-        let owner_of = |slot| table.as_ref().map_or(Some(me), |table| table.owner(slot));
-        self.presence.handle_owners(owner_of, alone, now);
+        let alone = self.links.is_empty();
+        let slots: BTreeSet<u16> = self.presence.rolls.keys().map(RoomKey::slot).collect();
+        let owners: BTreeMap<u16, Option<NodeId>> =
+            slots.into_iter().map(|slot| (slot, self.owner_of(slot))).collect();
+        self.presence.handle_owners(|slot| owners.get(&slot).copied().flatten(), alone, now);
         self.perform_presence(now, now_ms);
     }
 

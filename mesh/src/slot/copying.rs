@@ -1,0 +1,350 @@
+//! The background copy: what a new replica lacks of a slot, asked for page by page.
+//!
+//! First the rooms with what memory has of them, who published what lately and under which ids; then what is on disk. Frames
+//! that are stamped meanwhile come by the lane, so a page needs to be true only for the moment in which it was made, room by
+//! room.
+//!
+//! Invariants: the replica asks, at most [`RUNNING_MAX`] questions at a time and shard, so a change of many slots is paced;
+//! nothing of the owner's tail is in a page; a page that cannot be read is asked for again.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
+
+use super::{
+    Limits, Output, Scanned, Slot, Slots, Stamp,
+    book::Book,
+    seat::{Hole, Role},
+};
+use crate::{
+    NodeId,
+    room::RoomKey,
+    wire::{
+        message::{DecodeError, Frame, Origin},
+        request::Request,
+    },
+};
+
+/// The key before all rooms.
+pub(super) const AGREED: Bytes = Bytes::from_static(b"");
+/// Questions of one shard under way.
+const RUNNING_MAX: usize = 8;
+/// Bytes of rooms in one page; the room that crosses it is the last.
+const PAGE_BYTES: usize = 256 * 1024;
+
+/// What a page of rooms says.
+#[derive(Debug, Default, PartialEq)]
+struct RoomsPage {
+    /// The key of the last room; empty = there are no more.
+    more: Bytes,
+    watermark: u64,
+    published: Vec<(Origin, Stamp)>,
+    ids: Vec<(RoomKey, ByteString, Stamp)>,
+    rooms: Vec<RoomPart>,
+}
+
+#[derive(Debug, PartialEq)]
+struct RoomPart {
+    key: RoomKey,
+    last: u64,
+    newest_ms: u64,
+    frames: Vec<Arc<Frame>>,
+}
+
+/// Who waits for a part of the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Scanner {
+    /// A replica, by the driver's name for its request.
+    Peer(u64),
+    /// This node, which brings another lineage its frames.
+    Merge(u16),
+}
+
+impl Slots {
+    /// Asks for the next pages that this shard's replicas lack.
+    pub(super) fn ask_for_copies(&mut self) {
+        let wanting: Vec<(u16, NodeId, Bytes)> = self
+            .seats
+            .iter()
+            .filter(|(number, _)| !self.copying.values().any(|running| running == *number))
+            .filter_map(|(number, seat)| match &seat.role {
+                Role::Copies(copy) if copy.met && copy.hole != Hole::Closed => {
+                    Some((*number, seat.term.triple.owner.node, copy.hole.encode()))
+                }
+                Role::Copies(_) | Role::Leads(_) | Role::Watches => None,
+            })
+            .take(RUNNING_MAX.saturating_sub(self.copying.len()))
+            .collect();
+        for (slot, from, after) in wanting {
+            if self.links.contains(&from) {
+                self.next_read += 1;
+                let (read, request) = (self.next_read, Request::Copy { slot, after: &after }.encode());
+                self.copying.insert(read, slot);
+                self.outputs.push_back(Output::Fetch { read, from, request });
+            }
+        }
+    }
+
+    /// Another node's replica asks for a page.
+    pub(super) fn handle_copy_request(&mut self, request: u64, slot: u16, after: &[u8]) {
+        let Some(Slot::Owner(book)) = self.slots.get(&slot) else { return self.refuse(request) };
+        match Hole::decode(after) {
+            Some(Hole::Rooms(after)) => {
+                let body = RoomsPage::of(book, &after).encode();
+                self.outputs.push_back(Output::Respond { request, body });
+            }
+            Some(Hole::Disk(after)) => self.scan(slot, after, Scanner::Peer(request)),
+            Some(Hole::Closed) | None => self.refuse(request),
+        }
+    }
+
+    fn refuse(&mut self, request: u64) {
+        self.outputs.push_back(Output::Respond { request, body: Bytes::from_static(&[0]) });
+    }
+
+    pub(super) fn scan(&mut self, slot: u16, after: u64, scanner: Scanner) {
+        self.next_read += 1;
+        self.scans.insert(self.next_read, scanner);
+        self.outputs.push_back(Output::Scan { scan: self.next_read, slot, after });
+    }
+
+    /// The store's answer to `Output::Scan`; `None` = it could not read.
+    pub fn handle_scanned(&mut self, scan: u64, scanned: Option<Scanned>, now: Instant, now_ms: u64) {
+        match (self.scans.remove(&scan), scanned) {
+            (Some(Scanner::Peer(request)), Some(scanned)) => {
+                let body = encode_disk(&scanned);
+                self.outputs.push_back(Output::Respond { request, body });
+            }
+            (Some(Scanner::Peer(request)), None) => self.refuse(request),
+            (Some(Scanner::Merge(number)), scanned) => self.handle_merge_scanned(number, scanned, now, now_ms),
+            (None, _) => {}
+        }
+    }
+
+    /// The owner's answer; `false` if the question was not one for a copy.
+    pub(super) fn handle_copied(&mut self, read: u64, body: Option<&Bytes>, now: Instant) -> bool {
+        let Some(number) = self.copying.remove(&read) else { return false };
+        if let Some(page) = body.and_then(|body| Page::decode(body.clone(), number).ok()) {
+            let limits = self.config.limits.clone();
+            let Some(seat) = self.seats.get_mut(&number) else { return true };
+            let Some(copy) = seat.copy_mut() else { return true };
+            let Some(book) = &mut copy.book else { return true };
+            match (page, &copy.hole) {
+                (Page::Rooms(page), Hole::Rooms(_)) => {
+                    let more = page.more.clone();
+                    page.merge_into(book, &limits, now);
+                    copy.hole = if more.is_empty() { Hole::Disk(0) } else { Hole::Rooms(more) };
+                }
+                (Page::Disk(scanned), Hole::Disk(_)) => {
+                    copy.hole = if scanned.next == 0 { Hole::Closed } else { Hole::Disk(scanned.next) };
+                    for frame in scanned.frames.into_iter().filter(|frame| frame.n <= copy.fence) {
+                        let bytes = frame.encode();
+                        self.outputs.push_back(Output::Append { frame, bytes });
+                    }
+                }
+                // The hole was begun anew meanwhile.
+                (Page::Rooms(_), _) | (Page::Disk(_), _) => {}
+            }
+            copy.look();
+            self.due_acks.insert(number);
+            self.ask_for_copies();
+        }
+        true
+    }
+}
+
+enum Page {
+    Rooms(RoomsPage),
+    Disk(Scanned),
+}
+
+impl Hole {
+    /// As a question carries it.
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        match self {
+            Hole::Rooms(after) => {
+                out.put_u8(1);
+                out.put_slice(after);
+            }
+            Hole::Disk(after) => {
+                out.put_u8(2);
+                out.put_u64(*after);
+            }
+            Hole::Closed => {}
+        }
+        out.freeze()
+    }
+
+    fn decode(mut bytes: &[u8]) -> Option<Hole> {
+        match bytes.try_get_u8().ok()? {
+            1 => Some(Hole::Rooms(Bytes::copy_from_slice(bytes))),
+            2 => bytes.try_get_u64().ok().map(Hole::Disk),
+            _ => None,
+        }
+    }
+}
+
+impl Page {
+    fn decode(mut bytes: Bytes, slot: u16) -> Result<Page, DecodeError> {
+        match bytes.try_get_u8().map_err(short)? {
+            1 => RoomsPage::decode(bytes).map(Page::Rooms),
+            2 => {
+                let next = bytes.try_get_u64().map_err(short)?;
+                let mut frames = Vec::new();
+                while bytes.has_remaining() {
+                    let frame = take_frame(&mut bytes)?;
+                    if frame.slot == slot && frame.n > 0 {
+                        frames.push(frame);
+                    }
+                }
+                Ok(Page::Disk(Scanned { frames, next }))
+            }
+            _ => Err(DecodeError::Truncated),
+        }
+    }
+}
+
+fn encode_disk(scanned: &Scanned) -> Bytes {
+    let mut out = BytesMut::new();
+    out.put_u8(2);
+    out.put_u64(scanned.next);
+    scanned.frames.iter().for_each(|frame| put_frame(&mut out, frame));
+    out.freeze()
+}
+
+impl RoomsPage {
+    /// The rooms of a book behind a key. The first page has what was published, too.
+    fn of(book: &Book, after: &[u8]) -> RoomsPage {
+        let mut page = RoomsPage { watermark: book.watermark, ..RoomsPage::default() };
+        if after.is_empty() {
+            page.published = book.origins.published(book.shown);
+            page.ids = book.ids.recorded().filter(|(_, _, stamp)| stamp.n <= book.shown).collect();
+        }
+        let mut keys: Vec<&RoomKey> = book.rooms.keys().filter(|key| &key.as_bytes()[..] > after).collect();
+        keys.sort_unstable();
+        let mut bytes = 0;
+        for key in keys {
+            if bytes > PAGE_BYTES {
+                page.more = page.rooms.last().map(|room| room.key.as_bytes().clone()).unwrap_or_default();
+                break;
+            }
+            let room = &book.rooms[key];
+            let frames: Vec<Arc<Frame>> = room.log.range(0, u64::MAX).cloned().collect();
+            bytes += 64 + frames.iter().map(|frame| frame.payload.len() + 200).sum::<usize>();
+            page.rooms.push(RoomPart { key: key.clone(), last: room.last, newest_ms: room.newest_ms, frames });
+        }
+        page
+    }
+
+    /// Adds the page to a copy, which may have frames of its own by now.
+    fn merge_into(self, book: &mut Book, limits: &Limits, now: Instant) {
+        let whole = self.more.is_empty();
+        for (origin, stamp) in self.published {
+            book.origins.recall(origin, stamp);
+        }
+        for (room, id, stamp) in self.ids {
+            book.ids.record(&room, &id, stamp, now);
+        }
+        for part in self.rooms {
+            let limits = limits.of(&part.key);
+            book.room(&part.key).refill(part.last, part.newest_ms, part.frames, &limits);
+        }
+        if whole {
+            book.watermark = self.watermark;
+        }
+    }
+
+    /// Layout, big-endian: `1 u8 | watermark u64 | more (len u16, key) | count u32 × (node u16, shard u8, generation u64,
+    /// oseq u64, lineage u64, n u64) | count u32 × (room (len u16), id (len u8), lineage u64, n u64) | rooms to the end:
+    /// key (len u16), last u64, newest_ms u64, count u32 × (len u32, frame)`.
+    fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(1);
+        out.put_u64(self.watermark);
+        put_key(&mut out, &self.more);
+        out.put_u32(u32::try_from(self.published.len()).unwrap_or(u32::MAX));
+        for (origin, stamp) in &self.published {
+            out.put_u16(origin.node.0);
+            out.put_u8(origin.shard);
+            [origin.generation, origin.oseq, stamp.lineage, stamp.n].into_iter().for_each(|word| out.put_u64(word));
+        }
+        out.put_u32(u32::try_from(self.ids.len()).unwrap_or(u32::MAX));
+        for (room, id, stamp) in &self.ids {
+            put_key(&mut out, room.as_bytes());
+            put_key(&mut out, id.as_bytes());
+            out.put_u64(stamp.lineage);
+            out.put_u64(stamp.n);
+        }
+        for room in &self.rooms {
+            put_key(&mut out, room.key.as_bytes());
+            out.put_u64(room.last);
+            out.put_u64(room.newest_ms);
+            out.put_u32(u32::try_from(room.frames.len()).unwrap_or(u32::MAX));
+            room.frames.iter().for_each(|frame| put_frame(&mut out, frame));
+        }
+        out.freeze()
+    }
+
+    fn decode(mut bytes: Bytes) -> Result<RoomsPage, DecodeError> {
+        let mut page = RoomsPage { watermark: word(&mut bytes)?, ..RoomsPage::default() };
+        page.more = take_key(&mut bytes)?;
+        for _ in 0..bytes.try_get_u32().map_err(short)? {
+            let node = NodeId(bytes.try_get_u16().map_err(short)?);
+            let shard = bytes.try_get_u8().map_err(short)?;
+            let (generation, oseq) = (word(&mut bytes)?, word(&mut bytes)?);
+            let stamp = Stamp { lineage: word(&mut bytes)?, n: word(&mut bytes)? };
+            page.published.push((Origin { node, generation, shard, oseq }, stamp));
+        }
+        for _ in 0..bytes.try_get_u32().map_err(short)? {
+            let room = RoomKey::from_bytes(take_key(&mut bytes)?).ok_or(DecodeError::MalformedName)?;
+            let id = ByteString::try_from(take_key(&mut bytes)?).map_err(|_| DecodeError::MalformedName)?;
+            page.ids.push((room, id, Stamp { lineage: word(&mut bytes)?, n: word(&mut bytes)? }));
+        }
+        while bytes.has_remaining() {
+            let key = RoomKey::from_bytes(take_key(&mut bytes)?).ok_or(DecodeError::MalformedName)?;
+            let (last, newest_ms) = (word(&mut bytes)?, word(&mut bytes)?);
+            let mut frames = Vec::new();
+            for _ in 0..bytes.try_get_u32().map_err(short)? {
+                frames.push(take_frame(&mut bytes)?);
+            }
+            page.rooms.push(RoomPart { key, last, newest_ms, frames });
+        }
+        Ok(page)
+    }
+}
+
+fn put_frame(out: &mut BytesMut, frame: &Frame) {
+    let bytes = frame.encode();
+    out.put_u32(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+    out.put_slice(&bytes);
+}
+
+fn put_key(out: &mut BytesMut, key: &[u8]) {
+    let key = &key[..key.len().min(usize::from(u16::MAX))];
+    out.put_u16(u16::try_from(key.len()).unwrap_or(u16::MAX));
+    out.put_slice(key);
+}
+
+fn take_frame(bytes: &mut Bytes) -> Result<Arc<Frame>, DecodeError> {
+    let len = bytes.try_get_u32().map_err(short)? as usize;
+    if bytes.len() < len {
+        return Err(DecodeError::Truncated);
+    }
+    // A page holds many frames: a copy keeps one of them from pinning all.
+    Frame::decode(Bytes::copy_from_slice(&bytes.split_to(len))).map(Arc::new)
+}
+
+fn take_key(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
+    let len = usize::from(bytes.try_get_u16().map_err(short)?);
+    if bytes.len() < len { Err(DecodeError::Truncated) } else { Ok(Bytes::copy_from_slice(&bytes.split_to(len))) }
+}
+
+fn word(bytes: &mut Bytes) -> Result<u64, DecodeError> {
+    bytes.try_get_u64().map_err(short)
+}
+
+fn short(_: bytes::TryGetError) -> DecodeError {
+    DecodeError::Truncated
+}

@@ -1,0 +1,248 @@
+//! Terms: asking for the next one, voting, entering it, beginning it.
+//!
+//! Invariants: see `seat`; every step is one of `mesh/model/src/rules.rs` (`propose`, `vote`, `enter`, `begin`, `fork`).
+
+use std::time::Instant;
+
+use super::{
+    Slot, Slots,
+    book::Book,
+    seat::{Copy, Hole, Lead, Role, Seat},
+};
+use crate::{
+    NodeId,
+    wire::{
+        message::Control,
+        triple::{Life, Say, Term, TermId, Triple},
+    },
+};
+
+impl Slots {
+    /// This life of this node.
+    pub(super) fn me(&self) -> Life {
+        Life { node: self.config.node, generation: self.config.generation }
+    }
+
+    /// What another node says about a slot.
+    pub(super) fn handle_say(&mut self, from: NodeId, number: u16, say: Say, now: Instant, now_ms: u64) {
+        let Some(generation) = self.generations.get(&from) else { return };
+        let from = Life { node: from, generation: *generation };
+        match say {
+            Say::Ask { term, next } => {
+                self.hear(number, from, term, now, now_ms);
+                self.handle_ask(number, from, next, now, now_ms);
+            }
+            Say::Exists(term) => self.hear(number, from, term, now, now_ms),
+            Say::Began { term, from: after, stamped, base } => {
+                self.hear(number, from, term, now, now_ms);
+                self.meet(number, from, &term, (after, stamped), base);
+                self.handle_shown(number, from, term.id, after, now, now_ms);
+            }
+            Say::Ack { term, n, whole } => self.handle_ack(number, from, term, (n, whole), now_ms),
+            Say::Shown { term, n } => self.handle_shown(number, from, term, n, now, now_ms),
+            Say::Yield { term } => self.handle_yield(number, from, &term, now, now_ms),
+            Say::Welcome { term } => self.handle_welcome(number, from, term, now, now_ms),
+        }
+    }
+
+    /// A term exists. A newer one of our lineage is entered; of another lineage by who has nothing to lose, or whose owner
+    /// went there.
+    fn hear(&mut self, number: u16, from: Life, term: Term, now: Instant, now_ms: u64) {
+        let enters = match self.seats.get(&number) {
+            None => true,
+            Some(seat) if seat.term.id.lineage == term.id.lineage => term.id.number > seat.term.id.number,
+            Some(seat) => {
+                let mine = seat.term;
+                let owner_gone = self.is_gone(mine.triple.owner) || mine.triple.owner == from;
+                match seat.role {
+                    Role::Leads(_) => {
+                        if term.triple.owner == from {
+                            self.foreign.insert(number, term);
+                        }
+                        false
+                    }
+                    Role::Copies(_) => owner_gone && term.outranks(&mine),
+                    Role::Watches => owner_gone || term.outranks(&mine),
+                }
+            }
+        };
+        if enters {
+            self.enter(number, term, now, now_ms);
+        }
+    }
+
+    /// A member of our term wants the next one: it gets our vote if nobody has it.
+    fn handle_ask(&mut self, number: u16, from: Life, next: Term, now: Instant, now_ms: u64) {
+        let me = self.me();
+        let Some(seat) = self.seats.get(&number) else { return };
+        let (term, voted) = (seat.term, seat.voted);
+        if next.parent != term.id {
+            // It asks in a term that is past, or for the one we are in.
+            return self.say(number, from, Say::Exists(term));
+        }
+        let may = term.triple.has(me) && term.triple.has(from) && from != me;
+        if may && voted.is_none_or(|(voted, _)| voted == next) {
+            // The second vote: the term exists.
+            self.enter(number, next, now, now_ms);
+            self.say(number, from, Say::Exists(next));
+            if next.triple.owner != from && next.triple.owner != me {
+                self.say(number, next.triple.owner, Say::Exists(next));
+            }
+        }
+    }
+
+    /// Asks for the next term with these seats. Who may: see `wanted`.
+    pub(super) fn ask(&mut self, number: u16, triple: Triple, now: Instant, now_ms: u64) {
+        let Some(seat) = self.seats.get(&number) else { return };
+        self.ask_above(number, triple, seat.term.id.number, now, now_ms);
+    }
+
+    /// The same, for a term above that number.
+    pub(super) fn ask_above(&mut self, number: u16, triple: Triple, above: u32, now: Instant, now_ms: u64) {
+        let Some(seat) = self.seats.get_mut(&number).filter(|seat| seat.voted.is_none()) else { return };
+        let id = TermId { number: above.max(seat.term.id.number) + 1, ..seat.term.id };
+        let next = Term { id, parent: seat.term.id, triple };
+        seat.voted = Some((next, now));
+        if seat.term.triple.quorum() == 1 {
+            self.enter(number, next, now, now_ms);
+        } else {
+            self.say_ask(number);
+        }
+    }
+
+    pub(super) fn say_ask(&mut self, number: u16) {
+        let me = self.me();
+        let Some((term, Some((next, _)))) = self.seats.get(&number).map(|seat| (seat.term, seat.voted)) else { return };
+        for member in term.triple.members().filter(|member| *member != me) {
+            self.say(number, member, Say::Ask { term, next });
+        }
+    }
+
+    /// Goes over to a term that exists.
+    pub(super) fn enter(&mut self, number: u16, next: Term, now: Instant, now_ms: u64) {
+        let me = self.me();
+        let old = self.seats.remove(&number);
+        let follows = old.as_ref().is_some_and(|seat| seat.term.id == next.parent);
+        let lost = old.as_ref().map(|seat| seat.term.id.lineage).filter(|lineage| *lineage != next.id.lineage);
+        self.foreign.remove(&number);
+        let (book, whole, hole) = match old.map(|seat| seat.role) {
+            Some(Role::Leads(lead)) if next.triple.owner == me => {
+                let lead = Lead { held: lead.held, merge: lead.merge, ..Lead::default() };
+                self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
+                self.begin(number, now_ms);
+                return self.publish_held(number, now, now_ms);
+            }
+            Some(Role::Leads(lead)) => {
+                self.seats.insert(number, Seat::new(next, Role::Watches));
+                let book = self.step_down(number, lead, now, now_ms);
+                // What it stamped and nobody acked may be stamped otherwise by now.
+                let book = book.filter(|book| book.tail.is_empty());
+                let whole = book.is_some() && follows;
+                (book, whole, Hole::Closed)
+            }
+            Some(Role::Copies(copy)) => (copy.book, copy.whole && follows, copy.hole),
+            Some(Role::Watches) | None => (None, false, Hole::Closed),
+        };
+        if lost.is_some() {
+            tracing::info!(slot = number, lineage = next.id.lineage, "a lineage ended; this node goes over to another");
+        }
+        if next.triple.owner == me {
+            return match book {
+                Some(book) if whole => {
+                    let lead = Lead { base: book.n, ..Lead::default() };
+                    self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
+                    self.take_over(number, book, now, now_ms);
+                    self.begin(number, now_ms);
+                }
+                book => {
+                    // Nobody asks this of a node that is not whole; if it happens all the same, nothing is proved.
+                    self.seats.insert(number, Seat::new(next, Role::Watches));
+                    self.begin_lineage(number, book, now, now_ms);
+                }
+            };
+        }
+        let role = if next.triple.replica == Some(me) {
+            Role::Copies(Copy::new(book, whole, hole))
+        } else {
+            Role::Watches
+        };
+        self.seats.insert(number, Seat::new(next, role));
+        self.reassign(number, now);
+        self.owners_changed = true;
+    }
+
+    /// The owner begins or goes on in a new term: everybody hears of it, and the replica gets the tail.
+    pub(super) fn begin(&mut self, number: u16, now_ms: u64) {
+        let Some(seat) = self.seats.get(&number) else { return };
+        let term = seat.term;
+        let Some(Slot::Owner(book)) = self.slots.get_mut(&number) else { return };
+        book.begin(term.id);
+        self.say_began(number);
+        for node in self.links.clone() {
+            let member = term.triple.members().any(|life| life.node == node);
+            if !member {
+                self.say_to(number, node, Say::Exists(term));
+            }
+        }
+        self.send_tail(number);
+        self.release_tail(number, now_ms);
+        self.owners_changed = true;
+    }
+
+    /// Says to those members that have not answered yet that this node leads.
+    pub(super) fn say_began(&mut self, number: u16) {
+        let (Some(seat), Some(Slot::Owner(book))) = (self.seats.get(&number), self.slots.get(&number)) else { return };
+        let (term, Some(lead)) = (seat.term, seat.lead()) else { return };
+        let (from, base) = (book.shown, lead.base);
+        let stamped = book.stamped(from).unwrap_or_default();
+        let replica = term.triple.replica.filter(|_| lead.acked.is_none());
+        let witness = term.triple.witness.filter(|_| !lead.witness_met);
+        for member in [replica, witness].into_iter().flatten() {
+            self.say(number, member, Say::Began { term, from, stamped, base });
+        }
+    }
+
+    /// Goes on without two votes, from whatever this node holds: nothing is proved, so it is a new lineage.
+    pub(super) fn begin_lineage(&mut self, number: u16, book: Option<Book>, now: Instant, now_ms: u64) {
+        let before = self.seats.remove(&number);
+        let above = before.as_ref().map_or(0, |seat| seat.term.id.number);
+        let id = TermId { number: above + 1, lineage: self.mint_lineage() };
+        let term = Term::first(id, self.seats_for(number, now));
+        let (held, book) = match before.map(|seat| seat.role) {
+            Some(Role::Leads(lead)) => (lead.held, None),
+            Some(Role::Copies(copy)) => (Default::default(), book.or(copy.book)),
+            Some(Role::Watches) | None => (Default::default(), book),
+        };
+        self.seats.insert(number, Seat::new(term, Role::Leads(Lead { held, ..Lead::default() })));
+        match self.slots.get_mut(&number) {
+            Some(Slot::Owner(owned)) => {
+                owned.restamp(id, now);
+                let rooms: Vec<_> = owned.rooms.keys().cloned().collect();
+                rooms.iter().for_each(|room| self.gap(room));
+            }
+            Some(Slot::Follower(_)) | None => {
+                let mut book = book.unwrap_or_else(|| self.blank(number, id));
+                book.restamp(id, now);
+                self.take_over(number, book, now, now_ms);
+            }
+        }
+        self.begin(number, now_ms);
+        self.publish_held(number, now, now_ms);
+    }
+
+    /// A book of nothing that goes on behind all that the store ever held.
+    pub(super) fn blank(&self, number: u16, id: TermId) -> Book {
+        let head = self.config.heads.get(&number).copied().unwrap_or(0);
+        Book::new(id, head, TermId::default())
+    }
+
+    pub(super) fn say(&mut self, number: u16, to: Life, say: Say) {
+        if self.generations.get(&to.node) == Some(&to.generation) {
+            self.say_to(number, to.node, say);
+        }
+    }
+
+    pub(super) fn say_to(&mut self, number: u16, to: NodeId, say: Say) {
+        self.send(to, number, Control::Slot { slot: number, say }.encode());
+    }
+}

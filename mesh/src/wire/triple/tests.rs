@@ -1,0 +1,1 @@
+//! Golden bytes of what members of a slot say.
