@@ -283,6 +283,7 @@ pub struct Slots {
     copying: HashMap<u64, u16>,
     scans: HashMap<u64, Scanner>,
     owners_changed: bool,
+    ticks: u32,
     /// The time at the last look at the seats.
     now: Option<Instant>,
     now_ms: u64,
@@ -329,6 +330,7 @@ impl Slots {
             copying: HashMap::new(),
             scans: HashMap::new(),
             owners_changed: false,
+            ticks: 0,
             now: None,
             now_ms: 0,
             slots: BTreeMap::new(),

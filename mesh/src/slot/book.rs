@@ -64,8 +64,8 @@ pub(crate) struct BookRoom {
 /// Who is told when a frame in the tail was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Waiter {
-    /// A shard of this node.
-    Here(Ask),
+    /// A shard of this node, until then.
+    Here(Ask, Instant),
     /// A publish of another node.
     There { node: NodeId, shard: u8, oseq: u64 },
 }
@@ -279,7 +279,7 @@ impl Book {
         let room = self.room(&frame.room);
         (frame.n, frame.prev) = (stamp.n, std::mem::replace(&mut room.stamped, stamp.n));
         let frame = Arc::new(frame);
-        if alone {
+        if alone && self.tail.is_empty() {
             self.show(&frame, rules.limits, now_ms);
             return Verdict::Release(frame, stamp);
         }
@@ -311,6 +311,21 @@ impl Book {
         {
             tailed.waiting.push(waiter);
         }
+    }
+
+    /// Those of this node who waited too long: they are told that nothing is known.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<Ask> {
+        let mut overdue = Vec::new();
+        for tailed in &mut self.tail {
+            tailed.waiting.retain(|waiter| match waiter {
+                Waiter::Here(ask, until) if *until <= now => {
+                    overdue.push(*ask);
+                    false
+                }
+                Waiter::Here(..) | Waiter::There { .. } => true,
+            });
+        }
+        overdue
     }
 
     /// The frames of the tail behind `n`.
@@ -366,7 +381,7 @@ impl Book {
         let mut frames = Vec::with_capacity(self.tail.len());
         for tailed in &mut self.tail {
             let frame = Frame { lineage: term.lineage, term: term.number, ..(*tailed.frame).clone() };
-            tailed.frame = Arc::new(frame);
+            (tailed.frame, tailed.keep, tailed.said_in) = (Arc::new(frame), Bytes::new(), TermId::default());
             frames.push(tailed.frame.clone());
         }
         if let Some(first) = frames.first() {

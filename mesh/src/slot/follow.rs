@@ -93,7 +93,7 @@ impl Slots {
     fn handle_interest(&mut self, from: NodeId, room: &RoomKey) {
         let number = room.slot();
         let Slot::Owner(owner) = self.slot(number) else {
-            return self.send(from, number, Control::NotOwner { slot: number }.encode());
+            return self.say_not_owner(from, number);
         };
         let owned = owner.room(room);
         if !owned.nodes.contains(&from) {

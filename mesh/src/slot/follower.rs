@@ -6,7 +6,7 @@
 //! it make it exactly once and in order.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -201,7 +201,7 @@ impl Unanswered {
 #[derive(Debug)]
 pub(crate) struct Follower {
     pub(crate) owner: Option<NodeId>,
-    pub(crate) rooms: HashMap<RoomKey, Followed>,
+    pub(crate) rooms: BTreeMap<RoomKey, Followed>,
     pub(crate) retry_at: Option<Instant>,
     /// The owner did not get or not take what it was sent: all is said again at the next retry, and nothing before it.
     pub(crate) again: bool,
@@ -213,7 +213,7 @@ impl Follower {
     pub(crate) fn new(owner: Option<NodeId>) -> Follower {
         Follower {
             owner,
-            rooms: HashMap::new(),
+            rooms: BTreeMap::new(),
             retry_at: None,
             again: false,
             unanswered: VecDeque::new(),

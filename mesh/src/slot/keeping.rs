@@ -185,7 +185,7 @@ impl Slots {
 
     fn tell_waiter(&mut self, number: u16, waiter: Waiter, stamp: Stamp) {
         match waiter {
-            Waiter::Here(ask) => self.answer(ask, Answer::Published(Ok(stamp))),
+            Waiter::Here(ask, _) => self.answer(ask, Answer::Published(Ok(stamp))),
             Waiter::There { node, shard, oseq } => {
                 let Stamp { lineage, n } = stamp;
                 self.send(node, number, Control::Published { slot: number, shard, oseq, lineage, n }.encode());

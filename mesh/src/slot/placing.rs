@@ -7,10 +7,16 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Slot, Slots,
+    Answer, Slot, Slots,
     seat::{Hole, Role},
 };
-use crate::{NodeId, wire::triple::{Life, Triple}};
+use crate::{
+    NodeId,
+    wire::{
+        message::Refusal,
+        triple::{Life, Triple},
+    },
+};
 
 /// How often the seats are looked at.
 const TICK: Duration = Duration::from_millis(100);
@@ -22,6 +28,8 @@ const REPLICA_SILENT: Duration = Duration::from_millis(750);
 const WITNESS_SILENT: Duration = Duration::from_millis(1_500);
 /// How long votes are waited for before a node goes on without.
 const VOTE_PATIENCE: Duration = Duration::from_secs(5);
+/// In every so many looks it is made sure that presence has the right owners: what is known of nodes may change by itself.
+const PRESENCE_TICKS: u32 = 5;
 /// Slots of this shard that are being moved at a time.
 const MOVES_MAX: usize = 16;
 
@@ -48,6 +56,10 @@ impl Slots {
             self.open_or_follow(number);
         }
         self.ask_for_copies();
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(PRESENCE_TICKS) {
+            self.owners_changed |= self.presence_is_misled();
+        }
         if std::mem::take(&mut self.owners_changed) {
             self.reassign_presence(now, now_ms);
         }
@@ -82,6 +94,11 @@ impl Slots {
         if stands && lead_acked(self.seats.get(&number).and_then(|seat| seat.lead())) < n && !term.triple.replica.is_none() {
             self.send_tail(number);
         }
+        if let Some(Slot::Owner(book)) = self.slots.get_mut(&number) {
+            for ask in book.overdue(now) {
+                self.answer(ask, Answer::Published(Err(Refusal::Timeout)));
+            }
+        }
         if let Some((_, since)) = voted {
             let nobody = term.triple.members().all(|life| life == self.me() || self.is_gone(life));
             if nobody || since + VOTE_PATIENCE <= now {
@@ -90,6 +107,11 @@ impl Slots {
             return self.say_ask(number);
         }
         self.heal(number);
+        // Nobody is there who could vote.
+        let silent = |life: Life| life == self.me() || self.is_silent(life, VOTE_PATIENCE, now);
+        if term.triple.quorum() > 1 && term.triple.members().all(silent) {
+            return self.begin_lineage(number, None, now, now_ms);
+        }
         if let Some(triple) = self.wanted(number, now) {
             self.ask(number, triple, now, now_ms);
         }
@@ -115,7 +137,8 @@ impl Slots {
         if whole {
             let others = self.candidates(number, now);
             let others = || others.iter().copied().filter(|life| *life != owner);
-            let replica = witness.filter(|witness| others().any(|life| life == *witness)).or_else(|| others().next());
+            // Whoever votes is there to keep what comes.
+            let replica = witness.filter(|witness| !self.is_gone(*witness)).or_else(|| others().next());
             let spare = others().find(|life| Some(*life) != replica);
             self.ask(number, Triple { owner: self.me(), replica, witness: spare }, now, now_ms);
         }
@@ -128,6 +151,10 @@ impl Slots {
         let others = self.candidates(number, now);
         let other_than = |not: Option<Life>| others.iter().copied().find(|life| Some(*life) != not);
         let staying = |life: Life| self.members.get(&life.node) == Some(&life.generation);
+        if self.foreign.contains_key(&number) || (replica.is_none() && !self.settled) {
+            // Another lineage may be the one that stays: this one does not grow meanwhile.
+            return None;
+        }
         if replica.is_none_or(|replica| self.is_silent(replica, REPLICA_SILENT, now)) {
             let fresh = witness.filter(|witness| others.contains(witness)).or_else(|| other_than(replica))?;
             let spare = others.iter().copied().find(|life| *life != fresh && Some(*life) != replica);

@@ -12,7 +12,10 @@ use super::{
 };
 use crate::{
     NodeId,
-    wire::message::{Control, Frame, Origin, Refusal},
+    wire::{
+        message::{Control, Frame, Origin, Refusal},
+        triple::Say,
+    },
 };
 
 /// Publishes of this node that may wait while a slot is being handed over.
@@ -66,7 +69,7 @@ impl Slots {
                 let result = match verdict {
                     // Its stamp was forgotten: it may have had an effect.
                     Verdict::Early | Verdict::Ignore => Some(Err(Refusal::Timeout)),
-                    verdict => self.perform(number, verdict, Waiter::Here(ask)),
+                    verdict => self.perform(number, verdict, Waiter::Here(ask, now + limits.patience), now_ms),
                 };
                 if let Some(result) = result {
                     self.answer(ask, Answer::Published(result));
@@ -99,7 +102,7 @@ impl Slots {
         }
         let (storage, alone) = (self.storage_of(number), self.is_alone(number));
         let Slot::Owner(book) = self.slot(number) else {
-            return self.send(from, number, Control::NotOwner { slot: number }.encode());
+            return self.say_not_owner(from, number);
         };
         let verdict = book.publish(frame, false, &Rules { limits: &limits, storage, alone, now, now_ms });
         if matches!(verdict, Verdict::Early) {
@@ -108,7 +111,7 @@ impl Slots {
         self.released_for_peers += u64::from(matches!(verdict, Verdict::Release(..) | Verdict::Kept(_)));
         let (slot, shard, oseq) = (number, origin.shard, origin.oseq);
         let waiter = Waiter::There { node: from, shard, oseq };
-        let Some(result) = self.perform(number, verdict, waiter) else { return };
+        let Some(result) = self.perform(number, verdict, waiter, now_ms) else { return };
         let answer = match result {
             Ok(Stamp { lineage, n }) => Control::Published { slot, shard, oseq, lineage, n },
             Err(why) => Control::Refused { slot, shard, oseq, why },
@@ -127,7 +130,13 @@ impl Slots {
     }
 
     /// Performs an owner's verdict; the answer, if somebody is to be answered.
-    fn perform(&mut self, number: u16, verdict: Verdict, waiter: Waiter) -> Option<Result<Stamp, Refusal>> {
+    fn perform(
+        &mut self,
+        number: u16,
+        verdict: Verdict,
+        waiter: Waiter,
+        now_ms: u64,
+    ) -> Option<Result<Stamp, Refusal>> {
         match verdict {
             Verdict::Release(frame, stamp) => {
                 let bytes = frame.encode();
@@ -137,6 +146,10 @@ impl Slots {
             Verdict::Kept(stamp) => {
                 self.wait(number, stamp.n, waiter);
                 self.send_newest_kept(number);
+                if self.is_alone(number) {
+                    // Others wait before it, and nobody will ack them.
+                    self.release_tail(number, now_ms);
+                }
                 None
             }
             Verdict::Waits(stamp) => {
@@ -147,6 +160,15 @@ impl Slots {
             Verdict::Refuse(why) => Some(Err(why)),
             Verdict::Early | Verdict::Ignore => None,
         }
+    }
+
+    /// This node cannot take what is for the slot's owner; it says who can, if it knows.
+    pub(super) fn say_not_owner(&mut self, to: NodeId, number: u16) {
+        if let Some(seat) = self.seats.get(&number) {
+            let term = seat.term;
+            self.say_to(number, to, Say::Exists(term));
+        }
+        self.send(to, number, Control::NotOwner { slot: number }.encode());
     }
 
     fn wait(&mut self, number: u16, n: u64, waiter: Waiter) {

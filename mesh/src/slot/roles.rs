@@ -34,6 +34,7 @@ impl Slots {
         self.generations.insert(node, generation);
         self.note_heard(node, now);
         self.tell_terms(node);
+        self.go_on_with(node);
         self.resync.retain(|(have, _)| *have != node);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
@@ -158,7 +159,7 @@ impl Slots {
         book.rooms.values_mut().for_each(|room| room.nodes.clear());
         self.slots.insert(number, Slot::Follower(follower));
         let here = |waiter: &Waiter| match waiter {
-            Waiter::Here(ask) => Some(*ask),
+            Waiter::Here(ask, _) => Some(*ask),
             Waiter::There { .. } => None,
         };
         let unshown = book.tail.iter().flat_map(|tailed| {

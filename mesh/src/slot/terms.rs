@@ -217,7 +217,8 @@ impl Slots {
         match self.slots.get_mut(&number) {
             Some(Slot::Owner(owned)) => {
                 owned.restamp(id, now);
-                let rooms: Vec<_> = owned.rooms.keys().cloned().collect();
+                let mut rooms: Vec<_> = owned.rooms.keys().cloned().collect();
+                rooms.sort_unstable();
                 rooms.iter().for_each(|room| self.gap(room));
             }
             Some(Slot::Follower(_)) | None => {
@@ -234,6 +235,17 @@ impl Slots {
     pub(super) fn blank(&self, number: u16, id: TermId) -> Book {
         let head = self.config.heads.get(&number).copied().unwrap_or(0);
         Book::new(id, head, TermId::default())
+    }
+
+    /// A member of slots that this node leads is reached anew: what it may have missed is said again.
+    pub(super) fn go_on_with(&mut self, node: NodeId) {
+        let seated = |seat: &&Seat| seat.lead().is_some() && seat.term.triple.members().any(|life| life.node == node);
+        let numbers: Vec<u16> = self.seats.iter().filter(|(_, seat)| seated(seat)).map(|(number, _)| *number).collect();
+        for number in numbers {
+            self.say_began(number);
+            self.send_tail(number);
+            self.due_shown.insert(number);
+        }
     }
 
     pub(super) fn say(&mut self, number: u16, to: Life, say: Say) {

@@ -55,6 +55,8 @@ struct World {
     now: Instant,
     now_ms: u64,
     tokens: u64,
+    /// What was published under which token.
+    texts: BTreeMap<u64, String>,
 }
 
 const START_MS: u64 = 1_000_000;
@@ -74,6 +76,7 @@ impl World {
             now,
             now_ms: START_MS,
             tokens: 0,
+            texts: BTreeMap::new(),
         };
         world.view(&(0..nodes).collect::<Vec<_>>());
         for a in 0..nodes {
@@ -92,6 +95,34 @@ impl World {
             let (now, now_ms) = (self.now, self.now_ms);
             self.nodes[usize::from(*node)].slots.handle_view(&view, now, now_ms);
         }
+    }
+
+    /// One node's view alone.
+    fn view_of(&mut self, node: u16, members: &[u16]) {
+        let ids: Vec<NodeId> = members.iter().map(|node| NodeId(*node)).collect();
+        let (now, now_ms) = (self.now, self.now_ms);
+        self.nodes[usize::from(node)].slots.handle_view(&view_of(&ids), now, now_ms);
+    }
+
+    /// The node says that it goes; everybody hears it.
+    fn drain(&mut self, node: u16) {
+        let ids: Vec<NodeId> = (0..u16::try_from(self.nodes.len()).unwrap()).map(NodeId).collect();
+        let mut view = view_of(&ids);
+        let at = view.members.iter().position(|member| member.node == NodeId(node)).unwrap();
+        let leaving = crate::Member { state: crate::MemberState::Draining, ..view.members.remove(at) };
+        view.outside.push(leaving);
+        let staying: Vec<NodeId> = ids.into_iter().filter(|id| *id != NodeId(node)).collect();
+        view.table = Arc::new(Table::build(&staying));
+        for at in &mut self.nodes {
+            at.slots.handle_view(&view, self.now, self.now_ms);
+        }
+    }
+
+    /// What this node published and got a stamp for.
+    fn acked(&self, node: u16) -> Vec<String> {
+        let answers = &self.nodes[usize::from(node)].answers;
+        let acked = self.texts.iter().filter(|(token, _)| matches!(answers.get(token), Some(Answer::Published(Ok(_)))));
+        acked.map(|(_, text)| text.clone()).collect()
     }
 
     fn connect(&mut self, a: u16, b: u16) {
@@ -132,6 +163,7 @@ impl World {
 
     fn publish_with(&mut self, node: u16, room: &RoomKey, text: &str, flags: u16, id: &str) -> u64 {
         let (token, now, now_ms) = (self.token(), self.now, self.now_ms);
+        self.texts.insert(token, text.to_owned());
         let publish = Publish {
             room: room.clone(),
             flags,
@@ -247,6 +279,20 @@ impl World {
         moved
     }
 
+    /// The node that leads the room's slot.
+    fn owner(&self, room: &RoomKey) -> usize {
+        let leads = |node: &Node| matches!(node.slots.slots.get(&room.slot()), Some(Slot::Owner(_)));
+        let owners: Vec<usize> = (0..self.nodes.len()).filter(|node| leads(&self.nodes[*node])).collect();
+        assert!(owners.len() <= 1, "{owners:?} lead the slot of {room:?}");
+        owners.first().copied().unwrap_or_default()
+    }
+
+    /// What a node has stored, in the order of `n`; of two with one number the later one.
+    fn stored(&self, node: usize) -> Vec<Arc<Frame>> {
+        let by_n: BTreeMap<u64, &Arc<Frame>> = self.nodes[node].store.iter().map(|frame| (frame.n, frame)).collect();
+        by_n.into_values().cloned().collect()
+    }
+
     fn check(&self) {
         for node in &self.nodes {
             for (room, member) in &node.members {
@@ -325,7 +371,10 @@ impl Node {
             }
             Output::Read { read, room, after, upto, count, newest } => {
                 let in_range = |frame: &&Arc<Frame>| frame.room == room && frame.n > after && frame.n <= upto;
-                let frames: Vec<Arc<Frame>> = self.store.iter().filter(in_range).cloned().collect();
+                // In the order of `n`, whatever came first; of two with one number the later one.
+                let frames: BTreeMap<u64, &Arc<Frame>> =
+                    self.store.iter().filter(in_range).map(|frame| (frame.n, frame)).collect();
+                let frames: Vec<Arc<Frame>> = frames.into_values().cloned().collect();
                 let take = frames.len().min(count as usize).min(self.page_max);
                 let part = if newest { &frames[frames.len() - take..] } else { &frames[..take] };
                 let found = Found { frames: part.to_vec(), more: take < frames.len() };

@@ -167,6 +167,15 @@ impl Slots {
         self.perform_presence(now, now_ms);
     }
 
+    /// Some roll has another owner than its slot.
+    pub(in super::super) fn presence_is_misled(&self) -> bool {
+        let mut owners: BTreeMap<u16, Option<NodeId>> = BTreeMap::new();
+        self.presence.rolls.iter().any(|(room, roll)| {
+            let owner = owners.entry(room.slot()).or_insert_with(|| self.owner_of(room.slot()));
+            roll.owner != *owner
+        })
+    }
+
     /// The link to `node` is up: it hears again who is present.
     pub(in super::super) fn say_presence_again(&mut self, node: NodeId, now: Instant, now_ms: u64) {
         self.presence.say_again(node, |_| true, now);

@@ -18,6 +18,7 @@ fn world_with(limits: Limits, page_max: usize) -> (World, RoomKey) {
     world.nodes[0] = Node { page_max, ..Node::new(0, limits, BTreeMap::new()) };
     world.view(&[0, 1]);
     world.connect(0, 1);
+    world.settle();
     (world, room_of(0, 2))
 }
 

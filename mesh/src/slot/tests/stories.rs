@@ -143,29 +143,136 @@ fn frames_dropped_for_a_full_lane_are_fetched_again() {
     assert_eq!(world.live(1, &room), texts(0..3));
 }
 
-#[test]
-fn a_slot_that_changes_hands_tells_the_members_and_goes_on() {
-    let (mut world, room) = (World::new(3), room_of(2, 3));
-    for node in 0..2 {
+/// Three nodes with members on all; the owner of the room is `owner`. Every copy is made.
+fn three(owner: u16) -> (World, RoomKey) {
+    let (mut world, room) = (World::new(3), room_of(owner, 3));
+    for node in 0..3 {
         world.join(node, &room, Want::Nothing);
     }
     world.settle();
     world.publish(0, &room, "before");
-    world.settle();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.nodes[usize::from(owner)].slots.census().single_copy, 0);
+    (world, room)
+}
+
+fn gaps(world: &World, node: u16, room: &RoomKey) -> usize {
+    world.nodes[usize::from(node)].members[room].seen.iter().filter(|seen| matches!(seen, Seen::Gap(_))).count()
+}
+
+#[test]
+fn a_dead_owner_is_followed_by_its_replica_and_nobody_is_told_of_a_gap() {
+    let (mut world, room) = three(2);
     world.cut(2, 0);
     world.cut(2, 1);
     let during = world.publish(1, &room, "during");
-    world.view(&[0, 1]);
-    world.pass(Duration::from_secs(1));
+    world.pass(Duration::from_millis(1_500));
     world.publish(1, &room, "after");
     world.settle();
     world.check();
     assert!(matches!(world.published(1, during), Some(Ok(_))), "a publish waits for the new owner");
     for node in 0..2 {
         assert_eq!(world.live(node, &room), ["before", "during", "after"]);
-        let seen = &world.nodes[usize::from(node)].members[&room].seen;
-        assert!(seen.iter().any(|seen| matches!(seen, Seen::Gap(_))), "node {node} was not told");
+        assert_eq!(gaps(&world, node, &room), 0, "node {node}");
     }
+    assert_eq!(world.live(2, &room), ["before"]);
+}
+
+#[test]
+fn nothing_is_shown_before_the_replica_has_it() {
+    let (mut world, room) = three(0);
+    let token = world.publish(0, &room, "x");
+    world.perform(0);
+    assert_eq!(world.published(0, token), None);
+    assert_eq!(world.live(0, &room), ["before"]);
+    world.settle();
+    assert!(matches!(world.published(0, token), Some(Ok(_))));
+    for node in 0..3 {
+        assert_eq!(world.live(node, &room), ["before", "x"]);
+    }
+}
+
+#[test]
+fn a_drained_owner_hands_over_and_the_lineage_goes_on() {
+    let (mut world, room) = three(0);
+    world.drain(0);
+    for n in 0..40 {
+        world.publish(n % 3, &room, &n.to_string());
+        world.pass(Duration::from_millis(50));
+    }
+    world.pass(Duration::from_secs(2));
+    world.check();
+    assert_ne!(world.owner(&room), 0);
+    for node in 0..3 {
+        assert_eq!(world.live(node, &room).len(), 41);
+        assert_eq!(gaps(&world, node, &room), 0, "node {node}");
+    }
+    let census = world.nodes[0].slots.census();
+    assert_eq!((census.owned, census.replica_in_sync, census.replica_syncing), (0, 0, 0), "{census:?}");
+}
+
+#[test]
+fn a_slot_goes_where_the_ring_wants_it_when_a_node_comes() {
+    let (mut world, room) = (World::new(3), room_of(2, 3));
+    world.cut(2, 0);
+    world.cut(2, 1);
+    world.view(&[0, 1]);
+    world.pass(Duration::from_secs(3));
+    world.join(0, &room, Want::Nothing);
+    for n in 0..20 {
+        world.publish(1, &room, &n.to_string());
+        world.pass(Duration::from_millis(50));
+    }
+    assert_ne!(world.owner(&room), 2);
+    world.view(&[0, 1, 2]);
+    world.connect(2, 0);
+    world.connect(2, 1);
+    for n in 20..60 {
+        world.publish(1, &room, &n.to_string());
+        world.pass(Duration::from_millis(50));
+    }
+    world.pass(Duration::from_secs(2));
+    world.check();
+    assert_eq!(world.owner(&room), 2);
+    assert_eq!(world.live(0, &room), texts(0..60));
+    assert_eq!(gaps(&world, 0, &room), 0);
+    let history = world.history(1, &room, Want::Page { limit: 100, since: None, reverse: false });
+    assert_eq!(payloads(&history), texts(0..60));
+    assert_eq!(world.nodes[2].slots.census().single_copy, 0);
+}
+
+#[test]
+fn what_both_sides_of_a_cut_stamped_is_in_one_history_after_the_heal() {
+    let (mut world, room) = three(0);
+    world.cut(0, 1);
+    world.cut(0, 2);
+    for node in 0..3 {
+        world.view_of(node, if node == 0 { &[0] } else { &[1, 2] });
+    }
+    for n in 0..200 {
+        world.publish(n % 3, &room, &format!("{}-{n}", n % 3));
+        world.pass(Duration::from_millis(50));
+    }
+    for node in 0..3 {
+        world.view_of(node, &[0, 1, 2]);
+    }
+    world.connect(0, 1);
+    world.connect(0, 2);
+    world.pass(Duration::from_secs(8));
+    world.check();
+    let owner = u16::try_from(world.owner(&room)).unwrap();
+    let history = world.history(owner, &room, Want::Page { limit: 1_000, since: None, reverse: false });
+    let mut held = payloads(&history);
+    let count = held.len();
+    held.sort();
+    held.dedup();
+    assert_eq!(held.len(), count, "something twice");
+    let acked: Vec<String> = (0..3).flat_map(|node| world.acked(node)).collect();
+    assert!(acked.len() > 150, "{}", acked.len());
+    let missing: Vec<&String> = acked.iter().filter(|text| !held.contains(text)).collect();
+    assert!(missing.is_empty(), "{missing:?} of {}", acked.len());
+    assert_eq!((gaps(&world, 1, &room), gaps(&world, 2, &room)), (0, 0), "the majority keeps its epoch");
+    assert!(gaps(&world, 0, &room) > 0);
 }
 
 #[test]
@@ -260,17 +367,19 @@ fn history_past_its_age_is_not_shown_and_counts_as_missing() {
 
 #[test]
 fn a_join_while_the_link_is_broken_waits_for_the_owner() {
-    let (mut world, room) = (World::new(2), room_of(0, 2));
-    world.join(1, &room, Want::Nothing);
+    let (mut world, room) = (World::new(3), room_of(0, 3));
+    let watches = world.nodes[0].slots.table.as_ref().unwrap().triple(room.slot())[2].unwrap().0;
+    world.join(watches, &room, Want::Nothing);
     world.settle();
-    world.cut(0, 1);
+    world.cut(0, watches);
     world.publish(0, &room, "unseen");
-    let token = world.join(1, &room, Want::Last(10));
+    let token = world.join(watches, &room, Want::Last(10));
     world.settle();
-    assert!(!world.nodes[1].answers.contains_key(&token), "answered from a copy that is known to be stale");
-    world.connect(0, 1);
+    let at = usize::from(watches);
+    assert!(!world.nodes[at].answers.contains_key(&token), "answered from a copy that is known to be stale");
+    world.connect(0, watches);
     world.pass(Duration::from_millis(500));
-    let Some(Answer::Joined(Ok(history))) = world.nodes[1].answers.remove(&token) else { panic!("not joined") };
+    let Some(Answer::Joined(Ok(history))) = world.nodes[at].answers.remove(&token) else { panic!("not joined") };
     assert_eq!(payloads(&history), ["unseen"]);
 }
 
@@ -466,10 +575,11 @@ fn a_publish_that_was_sent_and_never_answered_may_have_had_an_effect() {
     assert_eq!(world.published(1, token), Some(Err(Refusal::Timeout)));
 }
 
-/// The frames a node sends now, to whomever.
+/// The frames a node sends now, to whomever, without those that only say that it lives.
 fn sends(node: &mut Node) -> Vec<Bytes> {
     let outputs = std::iter::from_fn(|| node.slots.poll_output());
-    outputs.filter_map(|output| if let Output::Send { frame, .. } = output { Some(frame) } else { None }).collect()
+    let frames = outputs.filter_map(|output| if let Output::Send { frame, .. } = output { Some(frame) } else { None });
+    frames.filter(|frame| *frame != Control::Beat.encode()).collect()
 }
 
 #[test]
