@@ -193,8 +193,10 @@ impl Slots {
             Some(Some(second)) if second != replica => {
                 self.may_move().then_some(Triple { owner, replica: Some(second), witness: Some(replica) })
             }
-            // Nobody but nodes that leave is there.
-            None if self.members.len() <= 1 => Some(Triple { owner, replica: None, witness: None }),
+            // Nobody is there but this node and one that leaves.
+            None if self.leaving.get(&replica.node) == Some(&replica.generation) => {
+                Some(Triple { owner, replica: None, witness: None })
+            }
             Some(_) | None => {
                 let third = ring.into_iter().flatten().filter(|node| *node != owner.node && *node != replica.node);
                 let third = third.filter_map(life).next().filter(|third| Some(*third) != witness)?;
