@@ -89,11 +89,14 @@ impl Slots {
         (n, whole): (Option<u64>, bool),
         now_ms: u64,
     ) {
-        let (Some(seat), Some(Slot::Owner(book))) = (self.seats.get_mut(&number), self.slots.get(&number)) else {
-            return;
-        };
+        let Some(seat) = self.seats.get_mut(&number) else { return };
         let term = seat.term;
-        let Some(lead) = seat.lead_mut().filter(|_| term.id == id) else { return };
+        if term.id != id {
+            // It missed something.
+            return self.say(number, from, Say::Exists(term));
+        }
+        let Some(Slot::Owner(book)) = self.slots.get(&number) else { return };
+        let Some(lead) = seat.lead_mut() else { return };
         if term.triple.witness == Some(from) {
             lead.witness_met = true;
         }

@@ -30,6 +30,8 @@ const WITNESS_SILENT: Duration = Duration::from_millis(1_500);
 const VOTE_PATIENCE: Duration = Duration::from_secs(5);
 /// In every so many looks it is made sure that presence has the right owners: what is known of nodes may change by itself.
 const PRESENCE_TICKS: u32 = 5;
+/// In every so many looks a replica says where it stands, though nothing happened: an owner that is none any more answers.
+const ACK_TICKS: u32 = 50;
 /// Slots of this shard that are being moved at a time.
 const MOVES_MAX: usize = 16;
 
@@ -121,6 +123,9 @@ impl Slots {
         let Some(seat) = self.seats.get(&number) else { return };
         let Role::Copies(copy) = &seat.role else { return };
         let (term, voted, whole) = (seat.term, seat.voted, copy.whole);
+        if (self.ticks.wrapping_add(u32::from(number))).is_multiple_of(ACK_TICKS) {
+            self.due_acks.insert(number);
+        }
         let Triple { owner, witness, .. } = term.triple;
         if !self.is_silent(owner, OWNER_SILENT, now) {
             return if voted.is_some() { self.say_ask(number) };

@@ -53,7 +53,8 @@ impl Slots {
             Some(seat) if seat.term.id.lineage == term.id.lineage => term.id.number > seat.term.id.number,
             Some(seat) => {
                 let mine = seat.term;
-                let owner_gone = self.is_gone(mine.triple.owner) || mine.triple.owner == from;
+                let gone = self.is_gone(mine.triple.owner);
+                let gave_way = mine.triple.owner == from && term.triple.owner != from;
                 match seat.role {
                     Role::Leads(_) => {
                         if term.triple.owner == from {
@@ -61,8 +62,8 @@ impl Slots {
                         }
                         false
                     }
-                    Role::Copies(_) => owner_gone && term.outranks(&mine),
-                    Role::Watches => owner_gone || term.outranks(&mine),
+                    Role::Copies(_) => gave_way || (gone && term.outranks(&mine)),
+                    Role::Watches => gave_way || gone || term.outranks(&mine),
                 }
             }
         };
@@ -123,7 +124,7 @@ impl Slots {
         let me = self.me();
         let old = self.seats.remove(&number);
         let follows = old.as_ref().is_some_and(|seat| seat.term.id == next.parent);
-        let lost = old.as_ref().map(|seat| seat.term.id.lineage).filter(|lineage| *lineage != next.id.lineage);
+        let ended = old.as_ref().map(|seat| seat.term).filter(|term| term.id.lineage != next.id.lineage);
         self.foreign.remove(&number);
         let (book, whole, hole) = match old.map(|seat| seat.role) {
             Some(Role::Leads(lead)) if next.triple.owner == me => {
@@ -143,8 +144,11 @@ impl Slots {
             Some(Role::Copies(copy)) => (copy.book, copy.whole && follows, copy.hole),
             Some(Role::Watches) | None => (None, false, Hole::Closed),
         };
-        if lost.is_some() {
-            tracing::info!(slot = number, lineage = next.id.lineage, "a lineage ended; this node goes over to another");
+        if let Some(ended) = ended.filter(|term| term.triple.owner == me) {
+            tracing::info!(slot = number, lineage = next.id.lineage, "a lineage ended; its members go over to another");
+            for member in ended.triple.members().filter(|member| *member != me) {
+                self.say(number, member, Say::Exists(next));
+            }
         }
         if next.triple.owner == me {
             return match book {
