@@ -51,6 +51,7 @@ mod limits;
 mod presence;
 mod sessions;
 mod sockets;
+mod store;
 mod surveys;
 mod turn;
 mod verbs;
