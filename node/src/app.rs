@@ -33,7 +33,7 @@ use crate::{
     tls,
 };
 #[cfg(test)]
-pub(crate) use start::gateway_alone;
+pub(crate) use start::{gateway_alone, gateway_with_inbox};
 use start::{Begun, Ends, Node, Serving};
 
 /// How often the admin thread shows that it lives and looks after the store.

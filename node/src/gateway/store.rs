@@ -113,3 +113,6 @@ pub(super) fn record(frame: &Frame, body: bytes::Bytes) -> Record {
 fn frame(record: Record) -> Option<Arc<Frame>> {
     Frame::decode(record.body).ok().map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests;
