@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
-    slot::{Answer, Ask, Change, Found, Member, Publish, Scanned, Stamp, Want},
+    slot::{Answer, Ask, Census, Change, Found, Member, Publish, Scanned, Stamp, Want},
     wire::{direct::Direct, message::Frame},
 };
 use protocol::{sid::Sid, socketio::Args};
@@ -90,6 +90,8 @@ pub(crate) enum Message {
     Read { read: u64, found: Option<Found> },
     /// The store's answer about all that it holds of a slot.
     Scanned { scan: u64, scanned: Option<Scanned> },
+    /// Say what this node is to how many of this shard's slots, when all that was decided until then has left.
+    Census { reply: oneshot::Sender<Census> },
     /// Close every connection at this pace and tell when the last one is gone.
     Drain { per_second: usize, done: oneshot::Sender<()> },
 }
@@ -135,6 +137,7 @@ impl Weigh for Message {
             | Message::View(_)
             | Message::LinkUp { .. }
             | Message::LinkDown(_)
+            | Message::Census { .. }
             | Message::Drain { .. } => 0,
         };
         OVERHEAD + payload

@@ -78,6 +78,7 @@ impl Gateway {
                 self.tally.reads += 1;
                 self.slots.handle_scanned(scan, scanned, now, now_ms);
             }
+            Message::Census { reply } => self.census_asked.push(reply),
             Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use mesh::{NodeId, SendError, slot::Output};
 use persistence::Query;
 
-use super::{Gateway, Task, store::record};
+use super::{Gateway, Task, reply, store::record};
 use crate::{clock, message::Message, metrics::DropReason};
 
 /// Bytes of history one answer may hold. As JSON it stays below what a polling session may have waiting (4 MiB).
@@ -49,9 +49,21 @@ impl Gateway {
             }
         }
         self.hand_over(now);
+        self.answer_census();
         self.count(now);
         self.tally.flush(&self.context.metrics);
         std::mem::take(&mut self.tasks)
+    }
+
+    /// Whoever hears that nothing is left here may end this shard: what the slots had to say about it is on its way by then.
+    fn answer_census(&mut self) {
+        if self.census_asked.is_empty() || self.is_unfinished() {
+            return;
+        }
+        let census = self.slots.census();
+        for asked in self.census_asked.drain(..) {
+            reply(asked, census);
+        }
     }
 
     /// Gauges that several shards share move by what changed here since they were last moved.
