@@ -21,7 +21,7 @@ describe("three processes, one of them told to stop", () => {
     await cluster?.stop();
   });
 
-  test("its rooms go on without a lost or repeated message, a gap or a new epoch", async () => {
+  test("its rooms go on without a lost or repeated message, a gap or a new epoch", async (context) => {
     cluster = await startCluster(3);
     const [one, two, three] = cluster.nodes;
     const sender = await connect(one.url);
@@ -44,15 +44,18 @@ describe("three processes, one of them told to stop", () => {
         assert.equal(answer.code, "overloaded", JSON.stringify(answer));
       }
     };
-    let n = 0;
+    let [n, longest] = [0, 0];
     while (!stopped || n < 20) {
       n += 1;
+      const begun = performance.now();
       await Promise.all(rooms.map((_, index) => insist(index, n)));
+      longest = Math.max(longest, performance.now() - begun);
     }
+    context.diagnostic(`longest wait for an ack in ${rooms.length} rooms: ${longest.toFixed()} ms; ${n} messages each`);
     await end;
     assert.deepEqual([stopped.code, stopped.signal], [0, null], three.log.join("\n"));
     assert.ok(stopped.ms < 12_000, `took ${stopped.ms} ms`);
-    assert.ok(!three.log.some((line) => line.includes("not all slots were handed over")), three.log.join("\n"));
+    assert.ok(three.log.some((line) => line.includes("all slots are with other nodes")), three.log.join("\n"));
 
     await until(() => lists.every((list) => list.at(-1) === n), 10_000, () => "the last message in every room");
     for (const [index, room] of rooms.entries()) {
@@ -72,6 +75,5 @@ describe("three processes, one of them told to stop", () => {
     const last = await one.stop("SIGTERM");
     assert.deepEqual([last.code, last.signal], [0, null], one.log.join("\n"));
     assert.ok(last.ms < 5_000, `took ${last.ms} ms`);
-    assert.ok(!one.log.some((line) => line.includes("handing slots over")), one.log.join("\n"));
   });
 });

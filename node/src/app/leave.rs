@@ -60,11 +60,13 @@ pub(super) async fn hand_over(context: &Context) {
 }
 
 async fn handed_over(context: &Context, last: &mut Census) {
-    let mut told = Instant::now();
+    let begun = Instant::now();
+    let mut told = begun;
     while has_heirs(context) {
         *last = census(context).await;
         let left = held(*last);
         if left == 0 {
+            tracing::info!(waited = ?begun.elapsed(), "all slots are with other nodes");
             return;
         }
         if told.elapsed() >= LOG_PAUSE {
