@@ -3,6 +3,7 @@
 //! Invariants: whatever can fail at the start fails before a client is served, with one sentence that says what; a stop
 //! begins with readiness, ends with the store, and takes a bounded time; the last thing written is the clean marker.
 
+mod leave;
 mod start;
 
 use std::{
@@ -15,7 +16,6 @@ use anyhow::Context as _;
 use persistence::AppendError;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::oneshot,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -28,13 +28,12 @@ use crate::{
     context::Context,
     handler::{self, Handler, NoHandler},
     memory,
-    message::Message,
     run::Kept,
     tls,
 };
-#[cfg(test)]
-pub(crate) use start::gateway_alone;
 use start::{Begun, Ends, Node, Serving};
+#[cfg(test)]
+pub(crate) use start::{gateway_alone, gateway_with_inbox};
 
 /// How often the admin thread shows that it lives and looks after the store.
 const BEAT: Duration = Duration::from_secs(1);
@@ -43,8 +42,6 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a full queue of the store is waited for at a stop, and how often it is tried.
 const KEEP_PAUSE: Duration = Duration::from_millis(20);
 const KEEP_ATTEMPTS: u32 = 250;
-/// Time beyond the drain window for the last connections to go.
-const DRAIN_GRACE: Duration = Duration::from_secs(3);
 
 /// Runs a node until SIGTERM or SIGINT.
 ///
@@ -146,7 +143,8 @@ async fn stop(
         mesh.drain().await;
     }
     context.stop_accepting.cancel();
-    drain(context).await;
+    leave::close_connections(context).await;
+    leave::hand_over(context).await;
     end.shards.cancel();
     let kept = join_shards(shards);
     if let Some(handle) = &context.mesh {
@@ -197,30 +195,6 @@ async fn keep(context: &Context, kept: Kept) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Closes every connection at a pace that spreads them over the drain window.
-async fn drain(context: &Context) {
-    let window = context.config.drain.window;
-    let mut waiting = Vec::new();
-    for shard in &context.shards {
-        let connections = context.connections.load(std::sync::atomic::Ordering::Relaxed) / context.shards.len().max(1);
-        let seconds = window.as_secs_f64().max(0.1);
-        // The quotient is small and positive: connections fit in an f64, and a pace needs no exactness.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
-        let per_second = (connections as f64 / seconds).ceil() as usize;
-        let (done, drained) = oneshot::channel();
-        shard.send(Message::Drain { per_second, done });
-        waiting.push(drained);
-    }
-    let all = async {
-        for drained in waiting {
-            let _ = drained.await;
-        }
-    };
-    if timeout(window + DRAIN_GRACE, all).await.is_err() {
-        tracing::warn!("some connections did not close within the drain window and are dropped");
-    }
 }
 
 /// Waits until this node is part of its cluster, or long enough.

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mesh::{
     NodeId,
-    slot::{Resume, Slots, Stamp, Want},
+    slot::{Census, Resume, Slots, Stamp, Want},
 };
 use persistence::Record;
 use protocol::sid::Sid;
@@ -51,6 +51,7 @@ mod limits;
 mod presence;
 mod sessions;
 mod sockets;
+mod store;
 mod surveys;
 mod turn;
 mod verbs;
@@ -187,6 +188,8 @@ pub(crate) struct Gateway {
     sends: Vec<(NodeId, u8, Bytes)>,
     tasks: Vec<Task>,
     draining: Option<drain::Drain>,
+    /// Who wants to know what became of the slots.
+    census_asked: Vec<oneshot::Sender<Census>>,
     tally: Tally,
     started: Instant,
     /// When the last turn was.
@@ -224,6 +227,7 @@ impl Gateway {
             sends: Vec::new(),
             tasks: Vec::new(),
             draining: None,
+            census_asked: Vec::new(),
             tally: Tally::default(),
             started: clock::now(),
             turned: clock::now(),

@@ -10,7 +10,7 @@ use bytestring::ByteString;
 use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
-    slot::{Answer, Ask, Change, Found, Member, Publish, Stamp, Want},
+    slot::{Answer, Ask, Census, Change, Found, Member, Publish, Scanned, Stamp, Want},
     wire::{direct::Direct, message::Frame},
 };
 use protocol::{sid::Sid, socketio::Args};
@@ -78,8 +78,8 @@ pub(crate) enum Message {
 
     /// Who owns what, from now on.
     View(Arc<View>),
-    /// A peer can be reached.
-    LinkUp(NodeId),
+    /// This life of a peer can be reached.
+    LinkUp { node: NodeId, generation: u64 },
     /// A peer cannot be reached.
     LinkDown(NodeId),
     /// An application frame of a peer about one of this shard's slots.
@@ -88,6 +88,10 @@ pub(crate) enum Message {
     PeerRequest { body: Bytes, responder: Responder },
     /// The store's answer.
     Read { read: u64, found: Option<Found> },
+    /// The store's answer about all that it holds of a slot.
+    Scanned { scan: u64, scanned: Option<Scanned> },
+    /// Say what this node is to how many of this shard's slots, when all that was decided until then has left.
+    Census { reply: oneshot::Sender<Census> },
     /// Close every connection at this pace and tell when the last one is gone.
     Drain { per_second: usize, done: oneshot::Sender<()> },
 }
@@ -101,6 +105,9 @@ impl Weigh for Message {
             Message::Deliver { frame } => frame.payload.len(),
             Message::PeerFrame { frame, .. } => frame.len(),
             Message::Read { found, .. } => found.iter().flat_map(|found| &found.frames).map(|f| f.payload.len()).sum(),
+            Message::Scanned { scanned, .. } => {
+                scanned.iter().flat_map(|scanned| &scanned.frames).map(|frame| frame.payload.len()).sum()
+            }
             Message::Answer { answer, .. } => match answer {
                 Answer::Joined(Ok(history)) | Answer::History(Ok(history)) => {
                     let members = history.members.iter().flatten().map(|member| member.len());
@@ -128,8 +135,9 @@ impl Weigh for Message {
             | Message::Errand { .. }
             | Message::Report { report: Report::Asked(_) | Report::Silence, .. }
             | Message::View(_)
-            | Message::LinkUp(_)
+            | Message::LinkUp { .. }
             | Message::LinkDown(_)
+            | Message::Census { .. }
             | Message::Drain { .. } => 0,
         };
         OVERHEAD + payload

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh::{
-    Event, Handler, Responder,
+    Event, Handler, Responder, SLOTS,
     room::RoomKey,
     wire::{
         direct::Direct,
@@ -80,6 +80,12 @@ impl Peers {
                     self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
                 }
             }
+            Ok(Request::Copy { slot, .. }) if slot < SLOTS => {
+                self.to_slot(slot, Message::PeerRequest { body: body.clone(), responder });
+            }
+            Ok(Request::Copy { slot, .. }) => {
+                tracing::warn!(slot, "refused a peer's question about a slot that is none")
+            }
             Err(error) => tracing::warn!(%error, "refused a question of a peer"),
         }
     }
@@ -97,7 +103,7 @@ impl Handler for Peers {
             }
             Event::LinkUp { node, generation } => {
                 tracing::info!(%node, generation, "link up");
-                self.everybody(|| Message::LinkUp(node));
+                self.everybody(|| Message::LinkUp { node, generation });
             }
             Event::LinkDown { node, generation, reason } => {
                 tracing::warn!(%node, generation, reason, "link down");

@@ -20,8 +20,9 @@ use crate::{
 
 /// A turn happens at least this often.
 const BEAT: Duration = Duration::from_secs(1);
-/// How long a peer's answer to a question about history may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a peer's answer to a question about a slot may take. A part of a copy may wait for a busy disk; that a peer died
+/// is noticed sooner, by the end of its link.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(6);
 /// How long connection tasks may take to notice the end; what is still open then goes down with the thread.
 const END_PATIENCE: Duration = Duration::from_millis(200);
 
@@ -115,7 +116,7 @@ async fn catch_up(shard: Rc<Shard>, key: ConnKey, line: Rc<Line>) {
     }
 }
 
-/// Asks a peer about history.
+/// Asks a peer about a slot.
 async fn fetch(shard: Rc<Shard>, read: u64, from: mesh::NodeId, request: Bytes) {
     let Some(mesh) = shard.context().mesh.clone() else { return };
     let answer = mesh.request(from, request, FETCH_TIMEOUT).await.ok();

@@ -296,7 +296,11 @@ impl Contents {
 /// Takes a section into the index, or lets a mark do its work; the memory that costs.
 fn index_section(index: &mut Index, block: BlockId, room: &[u8], place: u32, outline: &Outline) -> u64 {
     if outline.count == 0 {
-        index.forget(outline.slot, room);
+        if room.is_empty() {
+            index.forget_slot(outline.slot)
+        } else {
+            index.forget(outline.slot, room)
+        }
         return 0;
     }
     let entry = Entry { block, first_n: outline.first_n, place, count: outline.count };

@@ -48,6 +48,9 @@ pub enum AppendError {
     /// A record has a room key over [`crate::ROOM_BYTES_MAX`] or could not fit into an empty queue: never retry.
     #[error("a record is larger than the store accepts")]
     TooLarge,
+    /// A room key is empty: never retry.
+    #[error("a record has no room")]
+    Unnamed,
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

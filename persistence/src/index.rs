@@ -60,6 +60,10 @@ impl Index {
         room.entries.push_back(entry);
     }
 
+    pub(crate) fn forget_slot(&mut self, slot: u16) {
+        self.slots.remove(&slot);
+    }
+
     pub(crate) fn forget(&mut self, slot: u16, room: &[u8]) {
         if let Some(rooms) = self.slots.get_mut(&slot) {
             rooms.remove(room);
@@ -72,6 +76,18 @@ impl Index {
             let at = room.entries.partition_point(|entry| (entry.block, entry.place) < (block, place));
             room.entries.get(at).is_some_and(|entry| (entry.block, entry.place) == (block, place))
         })
+    }
+
+    /// The blocks behind `after` that hold something of the slot, in the order of writing.
+    pub(crate) fn blocks_after(&self, slot: u16, after: BlockId) -> Vec<BlockId> {
+        let mut blocks = Vec::new();
+        for room in self.slots.get(&slot).into_iter().flat_map(HashMap::values) {
+            let from = room.entries.partition_point(|entry| entry.block <= after);
+            blocks.extend(room.entries.range(from..).map(|entry| entry.block));
+        }
+        blocks.sort_unstable();
+        blocks.dedup();
+        blocks
     }
 
     /// Lets go of everything in blocks up to `block`.
@@ -118,6 +134,20 @@ mod tests {
         assert_eq!(index.room(1, b"a").unwrap().entries, [entry(2, 7)]);
         assert_eq!(index.room(1, b"a").unwrap().count, 2);
         assert!(index.slots.keys().eq([&1]));
+    }
+
+    #[test]
+    fn a_slot_knows_its_blocks_and_a_forgotten_one_has_none() {
+        let mut index = Index::default();
+        index.add(1, b"a", entry(2, 5), 6);
+        index.add(1, b"b", entry(1, 1), 2);
+        index.add(1, b"b", entry(2, 7), 8);
+        index.add(2, b"b", entry(3, 9), 9);
+        assert_eq!(index.blocks_after(1, BlockId(0)), [BlockId(1), BlockId(2)]);
+        assert_eq!(index.blocks_after(1, BlockId(1)), [BlockId(2)]);
+        index.forget_slot(1);
+        assert_eq!(index.blocks_after(1, BlockId(0)), []);
+        assert_eq!(index.blocks_after(2, BlockId(0)), [BlockId(3)], "another slot keeps its own");
     }
 
     #[test]

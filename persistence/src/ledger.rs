@@ -11,8 +11,10 @@ use bytes::Bytes;
 
 use crate::{engine::HistoryStore, error::EngineError, key::BlockId};
 
-/// Version of the layout on disk.
-pub(crate) const SCHEMA: u64 = 2;
+/// Version of the layout on disk. 3 has marks that forget a whole slot: whoever reads only 2 would show what they forget.
+pub(crate) const SCHEMA: u64 = 3;
+/// The oldest version that is read as it is: everything in it means the same today.
+const SCHEMA_MIN: u64 = 2;
 
 const SCHEMA_KEY: &[u8] = b"schema";
 const GENERATION_KEY: &[u8] = b"generation";
@@ -99,10 +101,10 @@ impl Ledger {
 }
 
 fn check_schema(found: u64) -> Result<(), EngineError> {
-    match found.cmp(&SCHEMA) {
-        std::cmp::Ordering::Less => Err(EngineError::Outdated { found, supported: SCHEMA }),
-        std::cmp::Ordering::Equal => Ok(()),
-        std::cmp::Ordering::Greater => Err(EngineError::Schema { found, supported: SCHEMA }),
+    match found {
+        ..SCHEMA_MIN => Err(EngineError::Outdated { found, supported: SCHEMA_MIN }),
+        SCHEMA_MIN..=SCHEMA => Ok(()),
+        _ => Err(EngineError::Schema { found, supported: SCHEMA }),
     }
 }
 
@@ -134,8 +136,23 @@ mod tests {
         assert!(matches!(Ledger::read(&store), Err(EngineError::Schema { found, .. }) if found == SCHEMA + 1));
         store.put_meta(SCHEMA_KEY, Some(&1_u64.to_be_bytes())).unwrap();
         assert!(matches!(Ledger::read(&store), Err(EngineError::Outdated { found: 1, .. })));
-        store.put_meta(SCHEMA_KEY, Some(&SCHEMA.to_be_bytes())).unwrap();
-        assert!(matches!(Ledger::read(&store), Err(EngineError::Damaged(_))), "an unknown key is damage");
+        for readable in [2_u64, 3] {
+            store.put_meta(SCHEMA_KEY, Some(&readable.to_be_bytes())).unwrap();
+            assert!(matches!(Ledger::read(&store), Err(EngineError::Damaged(_))), "an unknown key is damage");
+        }
+    }
+
+    #[test]
+    fn a_store_of_the_version_before_is_read_and_raised_where_a_generation_begins() {
+        let mut store = MemoryEngine::default();
+        Ledger { generation: 4, ..Ledger::default() }.write_named(&mut store).unwrap();
+        store.put_meta(SCHEMA_KEY, Some(&2_u64.to_be_bytes())).unwrap();
+        let mut ledger = Ledger::read(&store).unwrap();
+        assert_eq!(ledger.generation, 4);
+        ledger.begin(5, &mut store).unwrap();
+        let table = store.meta().unwrap();
+        let schema = table.iter().find(|(key, _)| key == SCHEMA_KEY).map(|(_, value)| number(value).unwrap());
+        assert_eq!(schema, Some(SCHEMA), "before the first mark of a slot can be written");
     }
 
     #[test]

@@ -116,7 +116,7 @@ pub enum Kind {
 pub struct Record {
     /// The slot of the room.
     pub slot: u16,
-    /// `namespace`, a zero byte, `room`; at most [`ROOM_BYTES_MAX`] bytes.
+    /// `namespace`, a zero byte, `room`; 1 to [`ROOM_BYTES_MAX`] bytes.
     pub room: Bytes,
     /// Position in the slot. Rises per slot in normal life. A number at or below the slot's head is kept as well (a stale
     /// replica that is refilled); of two records of one room with one number the later bucket's is read.
@@ -185,9 +185,22 @@ pub struct Page {
     pub trimmed_through: u64,
 }
 
-/// Where a scan goes on; the default is the beginning. Good for as long as the store is open.
+/// Where a scan goes on; the default is the beginning. Good for as long as the store is open, and for the slots it was
+/// asked about. As a number (`u64::from`, `Cursor::from`) it survives a round trip; 0 is the beginning and nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
+
+impl From<u64> for Cursor {
+    fn from(number: u64) -> Cursor {
+        Cursor(number)
+    }
+}
+
+impl From<Cursor> for u64 {
+    fn from(cursor: Cursor) -> u64 {
+        cursor.0
+    }
+}
 
 /// A part of the answer to [`Store::scan`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

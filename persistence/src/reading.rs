@@ -14,8 +14,12 @@ use crate::{
     index::{Entry, Room},
     key::BlockId,
     page::Collector,
+    pending::Waiting,
     section::{Damage, Section},
 };
+
+/// Blocks that one part of a slot's scan reads: the thread is free for a commit after so many.
+const SLOT_SCAN_BLOCKS: usize = 256;
 
 /// The sections of one room in the order of writing, stored ones first.
 struct Pieces<'a> {
@@ -31,7 +35,7 @@ enum Piece<'a> {
 
 impl Disk {
     /// Answers a query from the disk and what waits for its commit.
-    pub(crate) fn read(&self, query: &Query, waiting: &[Section]) -> Result<Page, EngineError> {
+    pub(crate) fn read(&self, query: &Query, waiting: Waiting<'_>) -> Result<Page, EngineError> {
         let pieces = Pieces::new(self, query, waiting);
         let mut damaged = 0;
         let after = query.after.max(pieces.floor(query, &mut damaged)?);
@@ -65,7 +69,31 @@ impl Disk {
                 break;
             }
         }
-        page.next = (last < self.last_block()).then_some(Cursor(last.0));
+        // Blocks behind the last that was looked at may all be gone: only a part that was full has another behind it.
+        page.next = (bytes >= max_bytes && last < self.last_block()).then_some(Cursor(last.0));
+        Ok(page)
+    }
+
+    /// As [`Disk::scan`], of one slot: only the blocks that hold something of it are read.
+    pub(crate) fn scan_slot(&self, slot: u16, after: Cursor, max_bytes: usize) -> Result<ScanPage, EngineError> {
+        let mut page = ScanPage::default();
+        let (mut bytes, mut last) = (0, BlockId(after.0));
+        for (read, id) in self.index().blocks_after(slot, last).into_iter().enumerate() {
+            if bytes >= max_bytes || read >= SLOT_SCAN_BLOCKS {
+                page.next = Some(Cursor(last.0));
+                break;
+            }
+            let mut found = Err(Damage::Short);
+            self.store().block(self.bucket_of(id), id, &mut |value| found = self.kept(id, value, &|of| of == slot))?;
+            match found {
+                Ok(records) => {
+                    bytes += records.iter().map(|record| record.body.len()).sum::<usize>();
+                    page.records.extend(records);
+                }
+                Err(_) => page.damaged += 1,
+            }
+            last = id;
+        }
         Ok(page)
     }
 
@@ -95,12 +123,10 @@ impl Disk {
 }
 
 impl<'a> Pieces<'a> {
-    fn new(disk: &'a Disk, query: &Query, waiting: &'a [Section]) -> Pieces<'a> {
-        let stored = disk.index().room(query.slot, &query.room);
-        match waiting.split_first() {
-            Some((mark, rest)) if mark.records().is_empty() => Pieces { disk, stored: None, waiting: rest },
-            Some(_) | None => Pieces { disk, stored, waiting },
-        }
+    fn new(disk: &'a Disk, query: &Query, waiting: Waiting<'a>) -> Pieces<'a> {
+        let Waiting { forgets, sections } = waiting;
+        let stored = if forgets { None } else { disk.index().room(query.slot, &query.room) };
+        Pieces { disk, stored, waiting: sections }
     }
 
     fn len(&self) -> usize {

@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! - Records of a section have one slot, one room, rising `n`. A section without records is a mark: what was written of
-//!   its room before it is forgotten.
+//!   its room before it is forgotten; with an empty room, what was written of its slot. No room's key is empty.
 //! - The bytes are `slot u16 | room_len u16 | count u16 | crc u32 | room | count × (n u64 | time_ms u64 | len u32 |
 //!   crc u32 | body)`, big-endian.
 //! - Every checksum continues from the one before it, the first from its block's: a record proves its own bytes, and to
@@ -40,7 +40,7 @@ pub(crate) enum Damage {
     Trailing,
 }
 
-/// Records of one room in rising order, or the mark that forgets the room.
+/// Records of one room in rising order, or the mark that forgets the room or its slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Section {
     slot: u16,
@@ -75,7 +75,7 @@ impl Section {
         Section { slot, room, records: vec![record], bytes }
     }
 
-    /// The mark that forgets what was written of `room` before it.
+    /// The mark that forgets what was written of `room` before it; of the whole slot, if `room` is empty.
     pub(crate) fn mark(slot: u16, room: Bytes) -> Section {
         Section { slot, room, records: Vec::new(), bytes: 0 }
     }
@@ -89,6 +89,10 @@ impl Section {
         self.bytes += record.body.len();
         self.records.push(record);
         Ok(())
+    }
+
+    pub(crate) fn is_mark(&self) -> bool {
+        self.records.is_empty()
     }
 
     pub(crate) fn slot(&self) -> u16 {

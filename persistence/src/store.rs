@@ -93,8 +93,8 @@ impl Store {
     /// See [`AppendError`]; refused records are dropped, not given back.
     pub fn append(&self, records: Vec<Record>) -> Result<(), AppendError> {
         let cost = records.iter().map(cost_of).sum();
-        let room_too_long = records.iter().any(|record| record.room.len() > ROOM_BYTES_MAX);
-        if room_too_long || records.iter().any(|record| cost_of(record) > self.shared.queue_bytes) {
+        records.iter().try_for_each(|record| check_room(&record.room))?;
+        if records.iter().any(|record| cost_of(record) > self.shared.queue_bytes) {
             return Err(AppendError::TooLarge);
         }
         self.submit(cost, Command::Append(records))
@@ -114,11 +114,11 @@ impl Store {
     }
 
     /// Hands out the records of the slots that `wanted` names, in the order of writing, from `after` on, up to the end of
-    /// the block that brings them to `max_bytes`. What was accepted before is written first if it can be. `reply` as in
-    /// [`Store::read`]; it counts as a read.
+    /// the block that brings them to `max_bytes`. What was accepted before is written first. `reply` as in [`Store::read`];
+    /// it counts as a read.
     ///
     /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::read`]; [`ReadError::Failed`] also while something that was accepted cannot be written.
     pub fn scan(
         &self,
         wanted: impl Fn(u16) -> bool + Send + 'static,
@@ -126,13 +126,15 @@ impl Store {
         max_bytes: usize,
         reply: impl FnOnce(Result<ScanPage, ReadError>) + Send + 'static,
     ) -> Result<(), ReadError> {
-        self.ask(Command::Scan(Scan { wanted: Box::new(wanted), after, max_bytes, reply: Box::new(reply) }))
+        let wanted = Wanted::Slots(Box::new(wanted));
+        self.ask(Command::Scan(Scan { wanted, after, max_bytes, reply: Box::new(reply) }))
     }
 
-    /// [`Store::scan`] of one slot.
+    /// [`Store::scan`] of one slot. It reads no more than what the slot has to do with, and a part may end before
+    /// `max_bytes`: only [`ScanPage::next`] says whether it was the last.
     ///
     /// # Errors
-    /// As [`Store::read`].
+    /// As [`Store::scan`].
     pub fn scan_slot(
         &self,
         slot: u16,
@@ -140,7 +142,8 @@ impl Store {
         max_bytes: usize,
         reply: impl FnOnce(Result<ScanPage, ReadError>) + Send + 'static,
     ) -> Result<(), ReadError> {
-        self.scan(move |other| other == slot, after, max_bytes, reply)
+        let wanted = Wanted::Slot(slot);
+        self.ask(Command::Scan(Scan { wanted, after, max_bytes, reply: Box::new(reply) }))
     }
 
     /// Forgets what was accepted of a room so far: no read shows it from now on, also after a restart once the next commit
@@ -149,10 +152,19 @@ impl Store {
     /// # Errors
     /// See [`AppendError`].
     pub fn forget(&self, slot: u16, room: Bytes) -> Result<(), AppendError> {
-        if room.len() > ROOM_BYTES_MAX {
-            return Err(AppendError::TooLarge);
-        }
+        check_room(&room)?;
         self.submit(cost_of_mark(&room), Command::Forget(slot, room))
+    }
+
+    /// As [`Store::forget`], of all rooms of a slot, also those that this store does not know (any more). A full queue does
+    /// not refuse it: what is to be forgotten must not be believed because the disk is slow.
+    ///
+    /// # Errors
+    /// [`AppendError::Closed`].
+    pub fn forget_slot(&self, slot: u16) -> Result<(), AppendError> {
+        let cost = cost_of_mark(&Bytes::new());
+        self.shared.counters.queue_bytes.fetch_add(cost, Ordering::Relaxed);
+        self.submit_reserved(cost, Command::ForgetSlot(slot))
     }
 
     /// Remembers `value` for `slot`, replacing the one before; durable with the next commit, after the records accepted
@@ -210,6 +222,10 @@ impl Store {
         if !reserve(&self.shared.counters.queue_bytes, cost, self.shared.queue_bytes) {
             return Err(AppendError::QueueFull);
         }
+        self.submit_reserved(cost, command)
+    }
+
+    fn submit_reserved(&self, cost: usize, command: Command) -> Result<(), AppendError> {
         self.send(command).map_err(|()| {
             self.shared.counters.queue_bytes.fetch_sub(cost, Ordering::Relaxed);
             AppendError::Closed
@@ -222,12 +238,22 @@ impl Store {
     }
 }
 
+/// The empty key means a whole slot, and is no room's.
+fn check_room(room: &Bytes) -> Result<(), AppendError> {
+    match room.len() {
+        0 => Err(AppendError::Unnamed),
+        1..=ROOM_BYTES_MAX => Ok(()),
+        _ => Err(AppendError::TooLarge),
+    }
+}
+
 /// What the thread is told.
 pub(crate) enum Command {
     Append(Vec<Record>),
     Read(Query, Reply<Page>),
     Scan(Scan),
     Forget(u16, Bytes),
+    ForgetSlot(u16),
     PutMeta(u16, Bytes),
     Close(SyncSender<Result<(), CloseError>>),
 }
@@ -235,9 +261,15 @@ pub(crate) enum Command {
 /// Where an answer goes.
 pub(crate) type Reply<T> = Box<dyn FnOnce(Result<T, ReadError>) + Send>;
 
-/// A question for [`Store::scan`].
+/// What a scan is about.
+pub(crate) enum Wanted {
+    Slot(u16),
+    Slots(Box<dyn Fn(u16) -> bool + Send>),
+}
+
+/// A question for [`Store::scan`] or [`Store::scan_slot`].
 pub(crate) struct Scan {
-    pub(crate) wanted: Box<dyn Fn(u16) -> bool + Send>,
+    pub(crate) wanted: Wanted,
     pub(crate) after: Cursor,
     pub(crate) max_bytes: usize,
     pub(crate) reply: Reply<ScanPage>,

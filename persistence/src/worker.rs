@@ -22,7 +22,7 @@ use crate::{
     disk::Disk,
     error::EngineError,
     pending::Pending,
-    store::{Command, Shared},
+    store::{Command, Scan, Shared, Wanted},
     supervisor::{Backoff, Opener, State, open_again},
 };
 
@@ -99,6 +99,7 @@ impl Worker {
             Command::Append(records) => records.into_iter().for_each(|record| self.pending.push(record)),
             Command::PutMeta(slot, value) => self.pending.put_meta(slot, value),
             Command::Forget(slot, room) => self.pending.forget(slot, room),
+            Command::ForgetSlot(slot) => self.pending.forget_slot(slot),
             Command::Read(query, reply) => {
                 let answer = self.answer(now, |disk, pending| {
                     let page = disk.read(&query, pending.room(query.slot, &query.room))?;
@@ -106,16 +107,7 @@ impl Worker {
                 });
                 reply(answer);
             }
-            Command::Scan(scan) => {
-                if !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
-                    self.commit(now, clock::wall_ms());
-                }
-                let answer = self.answer(now, |disk, _| {
-                    let page = disk.scan(&scan.wanted, scan.after, scan.max_bytes)?;
-                    Ok((page.damaged, page))
-                });
-                (scan.reply)(answer);
-            }
+            Command::Scan(scan) => self.scan(scan, now),
             Command::Close(_) => {} // taken out by `run`
         }
         if self.commit_due.is_none() && !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
@@ -166,6 +158,27 @@ impl Worker {
             Err(EngineError::Full) => self.pause(now),
             Err(error) => self.fail(&error, now),
         }
+    }
+
+    /// Writes what waits, and answers from the disk alone.
+    fn scan(&mut self, scan: Scan, now: Instant) {
+        if !self.pending.is_empty() && self.backoff.poll_timeout().is_none() {
+            self.commit(now, clock::wall_ms());
+        }
+        let Scan { wanted, after, max_bytes, reply } = scan;
+        let answer = self.answer(now, |disk, pending| {
+            if !pending.is_empty() {
+                return Ok((0, None));
+            }
+            let page = match wanted {
+                Wanted::Slot(slot) => disk.scan_slot(slot, after, max_bytes)?,
+                Wanted::Slots(wanted) => disk.scan(&wanted, after, max_bytes)?,
+            };
+            Ok((page.damaged, Some(page)))
+        });
+        // Without what cannot be written, the answer would lack it, and show what it forgets.
+        let unwritten = || ReadError::Failed { reason: EngineError::Full.to_string().into() };
+        reply(answer.and_then(|page| page.ok_or_else(unwritten)));
     }
 
     /// Answers a question to the disk, which also says how much it met that was damaged.

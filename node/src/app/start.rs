@@ -140,6 +140,15 @@ pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
 /// One shard's gateway with a store in memory, and nothing around it: no thread, no listener, no mesh.
 #[cfg(test)]
 pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Result<Gateway> {
+    gateway_with_inbox(settings, handler).map(|(gateway, _)| gateway)
+}
+
+/// As `gateway_alone`, with what other threads say to its shard.
+#[cfg(test)]
+pub(crate) fn gateway_with_inbox(
+    settings: &str,
+    handler: impl Handler,
+) -> anyhow::Result<(Gateway, mailbox::Receiver<Message>)> {
     use crate::config::{Facts, File, Sources, load};
     let allowed =
         ["join", "publish", "history", "presence", "broadcast"].map(|what| format!("allow_{what} = \"anonymous\"\n"));
@@ -151,9 +160,9 @@ pub(crate) fn gateway_alone(settings: &str, handler: impl Handler) -> anyhow::Re
     let loaded = load(&Sources { file, environment: Vec::new(), flags: Vec::new(), facts });
     let config = loaded.map_err(|problems| anyhow::anyhow!("{problems:?}"))?.config;
     let opened = open_store(&config)?;
-    let (context, _) = context(config, Arc::new(handler), &opened, None, None)?;
+    let (context, mut inboxes) = context(config, Arc::new(handler), &opened, None, None)?;
     let slots = Slots::new(slots_config(&context, &opened, 0)?);
-    Ok(Gateway::new(context, 0, slots))
+    Ok((Gateway::new(context, 0, slots), inboxes.remove(0)))
 }
 
 fn open_store(config: &Config) -> anyhow::Result<Opened> {

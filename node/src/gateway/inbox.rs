@@ -62,8 +62,8 @@ impl Gateway {
             Message::Survey(survey) => self.handle_survey(&survey),
             Message::Report { survey, report } => self.handle_report(survey, report, now),
             Message::Errand { socket, errand } => self.handle_errand(&socket, errand, now),
-            Message::View(view) => self.slots.handle_view(view.table.clone(), now, now_ms),
-            Message::LinkUp(node) => self.slots.handle_link_up(node, now, now_ms),
+            Message::View(view) => self.slots.handle_view(&view, now, now_ms),
+            Message::LinkUp { node, generation } => self.slots.handle_link_up(node, generation, now, now_ms),
             Message::LinkDown(node) => self.slots.handle_link_down(node, now, now_ms),
             Message::PeerFrame { from, frame } => self.handle_peer_frame(from, &frame, now, now_ms),
             Message::PeerRequest { body, responder } => {
@@ -74,6 +74,11 @@ impl Gateway {
                 self.tally.reads += 1;
                 self.slots.handle_read(read, found, now_ms);
             }
+            Message::Scanned { scan, scanned } => {
+                self.tally.reads += 1;
+                self.slots.handle_scanned(scan, scanned, now, now_ms);
+            }
+            Message::Census { reply } => self.census_asked.push(reply),
             Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
         }
     }

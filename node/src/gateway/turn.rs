@@ -5,24 +5,17 @@
 
 use std::{
     cmp::Reverse,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
-use mesh::{
-    NodeId, SendError,
-    slot::{Found, Output},
-    wire::message::Frame,
-};
-use persistence::{Query, Record, Status};
+use mesh::{NodeId, SendError, slot::Output};
+use persistence::Query;
 
-use super::{Gateway, Task};
-use crate::{clock, context::STORE_QUEUE_BYTES, message::Message, metrics::DropReason};
+use super::{Gateway, Task, reply, store::record};
+use crate::{clock, message::Message, metrics::DropReason};
 
 /// Bytes of history one answer may hold. As JSON it stays below what a polling session may have waiting (4 MiB).
 pub(super) const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// Bytes given to the store at once.
-const APPEND_BYTES: usize = 1024 * 1024;
 /// How often sizes that are costly to count are counted.
 const COUNT: Duration = Duration::from_secs(1);
 /// Rounds of one turn: what a round causes is done in the next, and the rest in the next turn.
@@ -56,9 +49,21 @@ impl Gateway {
             }
         }
         self.hand_over(now);
+        self.answer_census();
         self.count(now);
         self.tally.flush(&self.context.metrics);
         std::mem::take(&mut self.tasks)
+    }
+
+    /// Whoever hears that nothing is left here may end this shard: what the slots had to say about it is on its way by then.
+    fn answer_census(&mut self) {
+        if self.census_asked.is_empty() || self.is_unfinished() {
+            return;
+        }
+        let census = self.slots.census();
+        for asked in self.census_asked.drain(..) {
+            reply(asked, census);
+        }
     }
 
     /// Gauges that several shards share move by what changed here since they were last moved.
@@ -108,6 +113,8 @@ impl Gateway {
                     let (slot, room, max_bytes) = (room.slot(), room.as_bytes().clone(), READ_BYTES_MAX);
                     self.read(read, Query { slot, room, after, upto, limit, max_bytes, newest, keep });
                 }
+                Output::Scan { scan, slot, after } => self.scan(scan, slot, after),
+                Output::Forget { slot } => self.forget_slot(slot),
                 Output::Fetch { read, from, request } => self.tasks.push(Task::Fetch { read, from, request }),
                 Output::Respond { request, body } => {
                     if let Some(responder) = usize::try_from(request).ok().and_then(|r| self.requests.try_remove(r)) {
@@ -147,71 +154,4 @@ impl Gateway {
             }
         }
     }
-
-    fn keep(&mut self) {
-        if self.appends.is_empty() {
-            return;
-        }
-        self.tally.appends += self.appends.len() as u64;
-        for records in in_chunks(std::mem::take(&mut self.appends)) {
-            let lost = records.len();
-            if let Err(error) = self.context.store.append(records) {
-                // Publishes are refused long before the queue is full (`look_at_store`), also while the disk is away:
-                // this is a turn that filled half of it, and what is lost was live but is in no history.
-                tracing::error!(%error, lost, "history was not kept");
-                self.tally.dropped.extend(std::iter::repeat_n(DropReason::Store, lost));
-            }
-        }
-    }
-
-    /// Whether new messages can be kept: the disk works, and its queue has room for all that may be on its way to it. Asked
-    /// before every input: at the end of a turn it would be old for whoever comes next.
-    pub(crate) fn look_at_store(&mut self) {
-        let store = &self.context.store;
-        let takes_more = store.status() == Status::Ok && store.queued_bytes() < STORE_QUEUE_BYTES / 2;
-        self.slots.set_storage(takes_more);
-    }
-
-    /// Reads history. What was stamped this turn is appended first, so that a read sees it.
-    fn read(&mut self, read: u64, query: Query) {
-        self.keep();
-        let back = self.context.shards[usize::from(self.shard)].clone();
-        let asked = self.context.store.read(query, move |page| {
-            let found = page.ok().map(|page| {
-                let frames: Vec<Arc<Frame>> = page.records.into_iter().filter_map(frame).collect();
-                Found { frames, more: page.more }
-            });
-            back.send(Message::Read { read, found });
-        });
-        if let Err(error) = asked {
-            tracing::warn!(%error, "history was not read");
-            self.slots.handle_read(read, None, clock::wall_ms());
-        }
-    }
-}
-
-/// Batches the store takes whole or not at all, each far below what its queue holds.
-fn in_chunks(records: Vec<Record>) -> Vec<Vec<Record>> {
-    let mut chunks: Vec<Vec<Record>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for record in records {
-        if bytes >= APPEND_BYTES {
-            chunks.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += record.body.len();
-        if let Some(chunk) = chunks.last_mut() {
-            chunk.push(record);
-        }
-    }
-    chunks
-}
-
-fn record(frame: &Frame, body: bytes::Bytes) -> Record {
-    Record { slot: frame.slot, room: frame.room.as_bytes().clone(), n: frame.n, time_ms: frame.time_ms, body }
-}
-
-/// A record that does not decode was checked by the store's sum: it is of another version, and is passed over.
-fn frame(record: Record) -> Option<Arc<Frame>> {
-    Frame::decode(record.body).ok().map(Arc::new)
 }

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::{Cursor, Page, Query, Record, engine::tests::Engines, memory::MemoryEngine, section::Section};
+use crate::{Cursor, Page, Query, Record, ScanPage, engine::tests::Engines, memory::MemoryEngine};
 
 const MINUTE: u64 = 60_000;
 
@@ -146,6 +146,58 @@ fn a_forgotten_room_stays_forgotten_and_goes_on() {
         disk.commit(&pending([record(1, 4)]), 2).unwrap();
         assert_eq!(read(&disk, &Pending::default()), [3, 4], "{name}");
         assert_eq!(scanned(&disk, 1), [(1, 3), (1, 4)], "{name}: a scan shows nothing forgotten");
+    });
+}
+
+#[test]
+fn a_forgotten_slot_stays_forgotten_in_all_its_rooms_and_goes_on() {
+    on_each(1 << 20, |name, mut disk| {
+        let beside = |slot, n| Record { room: Bytes::from_static(b"/\0b"), ..record(slot, n) };
+        let read = |disk: &Disk, open: &Pending, slot: u16, room: &'static str| {
+            let query = Query { slot, room: Bytes::from(room), ..query(0, u64::MAX, 99, true) };
+            numbers(&ask(disk, &query, open))
+        };
+        let check = |disk: &Disk, open: &Pending, when: &str| {
+            assert_eq!(read(disk, open, 1, "/\0a"), [5], "{name}: {when}");
+            assert_eq!(read(disk, open, 1, "/\0b"), [], "{name}: {when}: a room that did not go on");
+            assert_eq!(read(disk, open, 2, "/\0b"), [3], "{name}: {when}: another slot");
+        };
+        disk.commit(&pending([record(1, 1), beside(1, 2), beside(2, 3)]), 0).unwrap();
+        let mut open = pending([beside(1, 4)]);
+        open.forget_slot(1);
+        open.push(record(1, 5));
+        check(&disk, &open, "at once");
+        disk.commit(&open, 1).unwrap();
+        check(&disk, &Pending::default(), "when it is durable");
+        assert_eq!(scanned(&disk, 1), [(1, 5)], "{name}: a scan shows nothing forgotten");
+        let mut disk = load_again(disk, 1 << 20).unwrap();
+        check(&disk, &Pending::default(), "after a load");
+        assert_eq!(scanned(&disk, 1), [(1, 5)], "{name}: after a load");
+        assert_eq!(disk.heads()[&1], 5, "{name}");
+        disk.commit(&pending([beside(1, 6)]), 2).unwrap();
+        assert_eq!(read(&disk, &Pending::default(), 1, "/\0b"), [6], "{name}");
+    });
+}
+
+#[test]
+fn a_scan_of_a_slot_with_many_small_blocks_stops_between_them_and_goes_on() {
+    on_each(1 << 20, |name, mut disk| {
+        for n in 1..=300 {
+            disk.commit(&pending([record(1, n)]), 0).unwrap();
+        }
+        let first = disk.scan_slot(1, Cursor::default(), usize::MAX).unwrap();
+        assert_eq!(first.records.len(), 256, "{name}");
+        let rest = disk.scan_slot(1, first.next.unwrap(), usize::MAX).unwrap();
+        assert_eq!((rest.records.len(), rest.next), (44, None), "{name}");
+    });
+}
+
+#[test]
+fn a_scan_ends_where_retention_took_everything() {
+    on_each(1 << 20, |name, mut disk| {
+        disk.commit(&pending([record(1, 1)]), 0).unwrap();
+        disk.retain(60 * MINUTE).unwrap();
+        assert_eq!(scanned(&disk, 1), [], "{name}");
     });
 }
 
@@ -345,21 +397,27 @@ fn query(after: u64, upto: u64, limit: usize, newest: bool) -> Query {
 }
 
 fn ask(disk: &Disk, query: &Query, open: &Pending) -> Page {
-    let waiting: &[Section] = open.room(query.slot, &query.room);
-    disk.read(query, waiting).unwrap()
+    disk.read(query, open.room(query.slot, &query.room)).unwrap()
 }
 
 fn numbers(page: &Page) -> Vec<u64> {
     page.records.iter().map(|record| record.n).collect()
 }
 
-/// A slot, scanned in the smallest parts.
+/// A slot, scanned in the smallest parts: by its own blocks, and by all blocks there are.
 fn scanned(disk: &Disk, slot: u16) -> Vec<(u16, u64)> {
-    let (mut all, mut next) = (Vec::new(), Some(Cursor::default()));
+    let own = in_parts(|after| disk.scan_slot(slot, after, 1).unwrap());
+    assert_eq!(own, in_parts(|after| disk.scan(&|other| other == slot, after, 1).unwrap()));
+    own
+}
+
+fn in_parts(scan: impl Fn(Cursor) -> ScanPage) -> Vec<(u16, u64)> {
+    let (mut all, mut next) = (Vec::new(), Some(0));
     while let Some(after) = next {
-        let page = disk.scan(&|other| other == slot, after, 1).unwrap();
+        let page = scan(Cursor::from(after));
         all.extend(page.records.iter().map(|record| (record.slot, record.n)));
-        next = page.next;
+        next = page.next.map(u64::from);
+        assert!(next.is_none_or(|next| next > after), "a scan comes to its end");
     }
     all
 }

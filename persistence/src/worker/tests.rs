@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::{
-    AppendError, Cursor, Opened, Page, Query, Record, Store,
+    AppendError, Cursor, Opened, Page, Query, Record, ScanPage, Store,
     engine::{HistoryStore, Visit},
     key::BlockId,
     memory::MemoryEngine,
@@ -126,15 +126,69 @@ fn a_forgotten_room_is_forgotten_at_once_and_for_good() {
 }
 
 #[test]
+fn a_forgotten_slot_is_forgotten_at_once_and_for_good_and_what_comes_after_stays() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    store.append(vec![record(1)]).unwrap();
+    until(|| store.stats().appended_records == 1);
+    store.append(vec![record(2)]).unwrap();
+    store.forget_slot(1).unwrap();
+    assert_eq!(page(&store).unwrap().records, []);
+    store.append(vec![record(3)]).unwrap();
+    assert_eq!(page(&store).unwrap().records, [record(3)]);
+    assert_eq!(scan(&store).unwrap().records, [record(3)]);
+    store.close().unwrap();
+    assert_eq!(store.stats().queue_bytes, 0, "the reservations are given back");
+    let again = files.open(NEVER, QUEUE_BYTES);
+    assert_eq!(page(&again.store).unwrap().records, [record(3)]);
+    assert_eq!(head(&again), 3);
+}
+
+#[test]
+fn a_slot_is_forgotten_though_the_disk_is_away_and_the_queue_full() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(Duration::from_millis(1), cost_of(&record(1)) * 2);
+    store.append(vec![record(1)]).unwrap();
+    until(|| store.stats().appended_records == 1);
+    files.full.store(true, SeqCst);
+    store.append(vec![record(2), record(3)]).unwrap();
+    until(|| store.status() != Status::Ok);
+    assert_eq!(store.append(vec![record(4)]), Err(AppendError::QueueFull));
+    store.forget_slot(1).unwrap();
+    files.full.store(false, SeqCst);
+    until(|| store.status() == Status::Ok && store.stats().queue_bytes == 0);
+    assert_eq!(page(&store).unwrap().records, []);
+    store.close().unwrap();
+    assert_eq!(store.forget_slot(1), Err(AppendError::Closed));
+    assert_eq!(store.stats().queue_bytes, 0);
+    assert_eq!(page(&files.open(NEVER, QUEUE_BYTES).store).unwrap().records, []);
+}
+
+#[test]
 fn a_scan_sees_what_was_accepted_before_it() {
     let files = Files::default();
     let Opened { store, .. } = files.open(NEVER, QUEUE_BYTES);
     store.append(vec![record(1), record(2)]).unwrap();
-    let (reply, page) = mpsc::channel();
-    store.scan_slot(1, Cursor::default(), 1 << 20, move |page| reply.send(page).unwrap()).unwrap();
-    let page = page.recv_timeout(PATIENCE).unwrap().unwrap();
+    let page = scan(&store).unwrap();
     assert_eq!((page.records, page.next), (vec![record(1), record(2)], None));
     assert_eq!(store.stats().appended_records, 2);
+}
+
+#[test]
+fn a_scan_that_would_lack_what_cannot_be_written_is_refused() {
+    let files = Files::default();
+    let Opened { store, .. } = files.open(Duration::from_millis(1), QUEUE_BYTES);
+    store.append(vec![record(1)]).unwrap();
+    until(|| store.stats().appended_records == 1);
+    files.tight.store(true, SeqCst);
+    store.forget_slot(1).unwrap();
+    until(|| store.status() != Status::Ok);
+    assert!(matches!(scan(&store), Err(ReadError::Failed { .. })));
+    assert_eq!(page(&store).unwrap().records, [], "a read knows what waits");
+    assert_eq!(store.stats().reopens, 0, "the disk is good");
+    files.tight.store(false, SeqCst);
+    until(|| store.status() == Status::Ok);
+    assert_eq!(scan(&store).unwrap().records, []);
 }
 
 #[test]
@@ -160,6 +214,9 @@ fn an_append_is_refused_as_a_whole() {
     assert_eq!(store.append(vec![record(1), record(2), record(3)]), Err(AppendError::QueueFull));
     let large = Record { body: vec![0; 4096].into(), ..record(1) };
     assert_eq!(store.append(vec![large]), Err(AppendError::TooLarge));
+    let no_room = Record { room: Bytes::new(), ..record(1) };
+    assert_eq!(store.append(vec![record(1), no_room]), Err(AppendError::Unnamed));
+    assert_eq!(store.forget(1, Bytes::new()), Err(AppendError::Unnamed), "a room is not mistaken for its slot");
     let long_room = Record { room: vec![b'x'; crate::ROOM_BYTES_MAX + 1].into(), ..record(1) };
     assert_eq!(store.append(vec![long_room]), Err(AppendError::TooLarge));
     assert_eq!(page(&store).unwrap().records, []);
@@ -333,6 +390,12 @@ fn query() -> Query {
         newest: true,
         keep: usize::MAX,
     }
+}
+
+fn scan(store: &Store) -> Result<ScanPage, ReadError> {
+    let (reply, page) = mpsc::channel();
+    store.scan_slot(1, Cursor::default(), 1 << 20, move |page| reply.send(page).unwrap()).unwrap();
+    page.recv_timeout(PATIENCE).unwrap()
 }
 
 fn page(store: &Store) -> Result<Page, ReadError> {
