@@ -96,7 +96,8 @@ impl Storm {
         self.publishers[who].next += 1;
         let key = self.key(who, seq);
         let (room, first_sent) = (self.publishers[who].room, self.now);
-        self.judge.fates.insert(key, Fate { room, first_sent, calm: true, ..Fate::default() });
+        let calm = self.publishers[who].at.is_some_and(|at| self.nodes[at].unwell_until <= self.now);
+        self.judge.fates.insert(key, Fate { room, first_sent, calm, ..Fate::default() });
         self.count("published");
         self.attempt(who, seq);
     }

@@ -46,7 +46,7 @@ pub(super) struct Detector {
 }
 
 /// Tables are costly to build and there are few.
-fn table(nodes: &[NodeId]) -> Arc<Table> {
+pub(super) fn table(nodes: &[NodeId]) -> Arc<Table> {
     static TABLES: Mutex<BTreeMap<Vec<u16>, Arc<Table>>> = Mutex::new(BTreeMap::new());
     let key: Vec<u16> = nodes.iter().map(|node| node.0).collect();
     TABLES.lock().unwrap().entry(key).or_insert_with(|| Arc::new(Table::build(nodes))).clone()

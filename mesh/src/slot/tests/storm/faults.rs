@@ -108,6 +108,7 @@ impl Storm {
     /// The process is killed and comes back after a while.
     pub(super) fn crash(&mut self, at: usize, away: Ms, volume_lost: bool) {
         self.excuse_clients(at);
+        self.judge.crashes.push(self.now);
         self.stop(at, false, volume_lost);
         if away != Ms::MAX {
             self.at(away, Event::Start(at));

@@ -63,8 +63,10 @@ pub(super) struct Fate {
 pub(super) struct Rules {
     /// No lineage may change and nothing may be lost, whatever happens to one node.
     pub(super) strict: bool,
-    /// Losses are not judged: one node alone, killed.
-    pub(super) may_lose: bool,
+    /// What was acked so shortly before a crash may be lost: one node alone.
+    pub(super) loses: Option<Ms>,
+    /// The longest that a publisher at a node that is well may wait.
+    pub(super) pause: Option<Ms>,
 }
 
 /// Everything that anybody was shown.
@@ -77,6 +79,8 @@ pub(super) struct Judge {
     pub(super) fates: BTreeMap<Key, Fate>,
     stretches: Vec<(usize, usize, Stretch)>,
     pub(super) broken: Vec<String>,
+    /// When processes were killed.
+    pub(super) crashes: Vec<Ms>,
     /// What was acked, is gone, and had to go: nobody who held it lived on.
     pub(super) lost: usize,
 }
@@ -90,6 +94,7 @@ impl Judge {
             fates: BTreeMap::new(),
             stretches: Vec::new(),
             broken: Vec::new(),
+            crashes: Vec::new(),
             lost: 0,
         }
     }
@@ -177,19 +182,23 @@ impl Judge {
             }
         }
         for (key, fate) in self.fates.iter().filter(|(_, fate)| fate.room == room) {
-            let Some((stamp, _)) = fate.ok else { continue };
+            let Some((stamp, acked)) = fate.ok else { continue };
+            let late = |crash: &Ms| self.rules.loses.is_some_and(|loses| *crash >= acked && *crash <= acked + loses);
             match at.get(key).map(Vec::as_slice) {
                 Some([place]) if place.0 == stamp.lineage && place.1 != stamp.n => {
                     blames.push(format!("moved: {key:?} was answered {stamp:?} and is at {place:?} of room {room}"));
                 }
                 Some(_) => {}
-                None if self.rules.may_lose => self.lost += 1,
+                None if self.crashes.iter().any(late) => self.lost += 1,
                 None if stamp.lineage == lineage => {
                     blames.push(format!(
                         "lost: {key:?} was answered {stamp:x?}; room {room} has it not, in the same lineage"
                     ));
                 }
-                None if self.rules.strict || fate.holders.intersection(alive).next().is_some() => {
+                None if self.rules.strict
+                    || self.rules.loses.is_some()
+                    || fate.holders.intersection(alive).next().is_some() =>
+                {
                     let holders: Vec<_> = fate.holders.intersection(alive).collect();
                     blames.push(format!(
                         "lost: {key:?} was answered {stamp:x?}; room {room} has it not, {holders:?} held it"
@@ -221,9 +230,9 @@ impl Judge {
         }
     }
 
-    /// The longest that a publisher at a node that was well waited for its answer, and when that began.
-    pub(super) fn longest_wait(&self, from: Ms) -> (Ms, Ms) {
+    /// The longest that a publisher at a node that was well waited for its answer.
+    pub(super) fn longest_wait(&self, from: Ms) -> Ms {
         let waits = self.fates.values().filter(|fate| fate.calm && fate.first_sent >= from);
-        waits.filter_map(|fate| Some((fate.ok?.1 - fate.first_sent, fate.first_sent))).max().unwrap_or_default()
+        waits.filter_map(|fate| Some(fate.ok?.1 - fate.first_sent)).max().unwrap_or_default()
     }
 }
