@@ -33,6 +33,7 @@ mod judge;
 mod links;
 mod network;
 mod node;
+mod probe;
 mod rest;
 mod runs;
 mod store;
@@ -313,9 +314,24 @@ impl Storm {
     fn shown(&mut self, room: usize, place: Place, key: Key) {
         let slot = self.rooms[room].slot();
         if self.judge.show(room, slot, place, key) && self.full && self.plan.rules.strict {
-            let holders = self.judge.fates.get(&key).map_or(0, |fate| fate.holders.len());
-            if holders < 2 {
-                self.judge.blame(format!("{key:?} at {place:x?} of room {room} is shown while {holders} hold it"));
+            let mut lives = self.judge.fates.get(&key).map(|fate| fate.held.clone()).unwrap_or_default();
+            for (at, node) in self.nodes.iter().enumerate() {
+                if node.slots.as_ref().is_some_and(|slots| probe::is_in_tail(slots, slot, place)) {
+                    lives.insert((at, node.generation));
+                }
+            }
+            if lives.len() < 2 {
+                self.judge.blame(format!("{key:?} at {place:x?} of room {room} is shown while only {lives:?} hold it"));
+            }
+        }
+    }
+
+    /// What a process holds when it dies counts as held.
+    fn note_tails(&mut self, at: usize, slots: &Slots) {
+        let life = (at, self.nodes[at].generation);
+        for key in probe::tailed(slots).iter().filter_map(|payload| Key::decode(payload)) {
+            if let Some(fate) = self.judge.fates.get_mut(&key) {
+                fate.held.insert(life);
             }
         }
     }

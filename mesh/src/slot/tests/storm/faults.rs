@@ -170,7 +170,9 @@ impl Storm {
         self.count("drains");
         self.trace.note(self.now, at, "drains", &[], String::new);
         self.nodes[at].draining = Some(self.now);
-        self.hand_view(at);
+        if self.nodes.len() > 1 {
+            self.hand_view(at);
+        }
         self.at(100, Event::Drained { at, since: self.now, away });
         let wait = 500 + self.rng.below(1_500);
         self.at(wait, Event::Depart { at, since: self.now });

@@ -54,8 +54,10 @@ pub(super) struct Fate {
     /// Its publisher stayed where it was, at a node that was well, until the answer.
     pub(super) calm: bool,
     pub(super) attempts: u32,
-    /// Lives that hold or held it, whatever place it has there.
+    /// Lives that wrote it and were not told to forget it, whatever place it has there.
     pub(super) holders: BTreeSet<(usize, u64)>,
+    /// Lives that ever held it.
+    pub(super) held: BTreeSet<(usize, u64)>,
 }
 
 /// How a run is judged.

@@ -10,10 +10,11 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Event, Ms, Storm, TICK, clients::Asked, judge::Key, network::Told, store::Store};
+use super::{Event, Ms, Storm, TICK, clients::Asked, judge::Key, network::Told, probe, store::Store};
 use crate::{
     LANES, NodeId, View,
     slot::{Answer, Ask, Config, Found, Output, Publish, Resume, Scanned, Slots, Want},
+    wire::message::LaneMessage,
 };
 
 /// What a driver hands to its slots.
@@ -97,7 +98,12 @@ impl Storm {
         self.count("starts");
         self.trace.note(self.now, at, "starts", &[generation], || format!("generation {generation}"));
         self.forget_beliefs(at);
-        self.hand_view(at);
+        if self.nodes.len() > 1 {
+            self.hand_view(at);
+        } else {
+            // A node without a mesh has no view.
+            self.nodes[at].ready = true;
+        }
         self.dial_all(at);
     }
 
@@ -107,6 +113,8 @@ impl Storm {
         let now = self.now;
         let node = &mut self.nodes[at];
         let Some(slots) = node.slots.take() else { return };
+        self.note_tails(at, &slots);
+        let node = &mut self.nodes[at];
         if clean {
             node.store.close();
             if alone {
@@ -200,6 +208,12 @@ impl Storm {
                 if let Err(error) = slots.handle_frame(from, &bytes, now, now_ms) {
                     self.judge.blame(format!("node {at} cannot read what {from} sent: {error}"));
                 }
+                if let Ok(LaneMessage::Keep(_, frame)) = LaneMessage::decode(&bytes)
+                    && let Some(key) = probe::kept(slots, frame.slot).and_then(|payload| Key::decode(&payload))
+                    && let Some(fate) = self.judge.fates.get_mut(&key)
+                {
+                    fate.held.insert((at, self.nodes[at].generation));
+                }
             }
             Input::LinkUp { peer, generation } => {
                 slots.handle_link_up(NodeId(u16::try_from(peer).unwrap()), generation, now, now_ms);
@@ -279,6 +293,7 @@ impl Storm {
                 self.nodes[at].holds.entry(frame.slot).or_default().insert(place);
                 if let Some(fate) = Key::decode(&frame.payload).and_then(|key| self.judge.fates.get_mut(&key)) {
                     fate.holders.insert((at, generation));
+                    fate.held.insert((at, generation));
                 }
                 self.trace.note(now, at, "keeps", &[frame.lineage, frame.n], || {
                     format!("{:?} n {} of {:x}", Key::decode(&frame.payload), frame.n, frame.lineage)
