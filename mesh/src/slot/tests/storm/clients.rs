@@ -348,7 +348,8 @@ impl Storm {
             self.judge.blame(format!("the head {} of room {room} is behind its history", history.head));
         }
         self.members[who].cursor = Some(Stamp { lineage: history.lineage, n: history.head });
-        let head = Stretch { lineage: history.lineage, after, seen: tail, open: true };
+        let known = BTreeSet::new();
+        let head = Stretch { lineage: history.lineage, after, seen: tail, known, open: true };
         self.members[who].stretch = Some(head);
         if self.members[who].restless {
             let wait = 1_000 + self.rng.below(20_000);
@@ -396,7 +397,8 @@ impl Storm {
             }
             self.end_stretch(who, false);
             let Stamp { lineage, n } = stamp;
-            self.members[who].stretch = Some(Stretch { lineage, after: n, seen: Vec::new(), open: true });
+            let known = self.members[who].known.clone();
+            self.members[who].stretch = Some(Stretch { lineage, after: n, seen: Vec::new(), known, open: true });
             self.members[who].cursor = Some(stamp);
         }
     }

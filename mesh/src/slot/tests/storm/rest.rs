@@ -85,6 +85,7 @@ impl Storm {
 
     /// The last judgement: every room's history from every node, and what members saw.
     pub(super) fn settle(&mut self) -> Vec<u64> {
+        self.plan.questions_lost = 0;
         for who in 0..self.members.len() {
             self.end_stretch(who, true);
         }
@@ -106,7 +107,7 @@ impl Storm {
                 (room, at, self.read_room(at, room, Want::Page { limit: u32::MAX, since: None, reverse: false }))
             })
             .collect();
-        self.pass(2_000);
+        self.pass(3_000);
         let mut finals: BTreeMap<usize, (u64, Vec<(Place, Key)>)> = BTreeMap::new();
         for (room, at, token) in asked {
             let Some(Ok(history)) = self.readings.remove(&(at, token)) else {

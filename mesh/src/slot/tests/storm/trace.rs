@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::Ms;
 
-/// Lines kept for who has to find out what went wrong.
+/// Lines kept for who has to find out what went wrong; `SIM_LINES` asks for more.
 const LINES: usize = 400;
 
 /// See the module.
@@ -16,11 +16,13 @@ pub(super) struct Trace {
     hash: Xxh3,
     /// The last lines; `None` = nobody reads them.
     lines: Option<VecDeque<String>>,
+    most: usize,
 }
 
 impl Trace {
     pub(super) fn new(written: bool) -> Trace {
-        Trace { hash: Xxh3::new(), lines: written.then(VecDeque::new) }
+        let most = std::env::var("SIM_LINES").ok().and_then(|lines| lines.parse().ok());
+        Trace { hash: Xxh3::new(), lines: written.then(VecDeque::new), most: most.unwrap_or(LINES) }
     }
 
     /// Something happened at a node. The words are only put together where they are read.
@@ -33,7 +35,7 @@ impl Trace {
         }
         if let Some(lines) = &mut self.lines {
             lines.push_back(format!("{now:>7} N{node} {what} {}", words()));
-            if lines.len() > LINES {
+            if lines.len() > self.most {
                 lines.pop_front();
             }
         }
