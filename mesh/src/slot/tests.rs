@@ -15,6 +15,7 @@ use crate::{
 mod paging;
 mod presence;
 mod schedule;
+mod storm;
 mod stories;
 
 /// What a member of a room saw, in order.
