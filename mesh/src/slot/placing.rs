@@ -59,10 +59,8 @@ impl Slots {
         }
         self.ask_for_copies();
         self.ticks = self.ticks.wrapping_add(1);
-        if self.ticks.is_multiple_of(PRESENCE_TICKS) {
-            self.owners_changed |= self.presence_is_misled();
-        }
-        if std::mem::take(&mut self.owners_changed) {
+        let look = std::mem::take(&mut self.owners_changed) || self.ticks.is_multiple_of(PRESENCE_TICKS);
+        if look && self.presence_is_misled() {
             self.reassign_presence(now, now_ms);
         }
     }
