@@ -270,6 +270,9 @@ pub struct Slots {
     /// Everybody that could know of a slot's term has said so, or had its time.
     settled: bool,
     unsettled_since: Option<Instant>,
+    /// When the first view came, and whether that was a moment ago.
+    viewed_at: Option<Instant>,
+    young: bool,
     ticked: Option<Instant>,
     beat_at: Option<Instant>,
     /// The newest term of every slot that this node has heard of, and its part in it.
@@ -321,6 +324,8 @@ impl Slots {
             told: BTreeMap::new(),
             settled: false,
             unsettled_since: None,
+            viewed_at: None,
+            young: true,
             ticked: None,
             beat_at: None,
             seats: BTreeMap::new(),

@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use super::{
     Ask, Limits, Shards, Stamp,
     dedupe::{Ids, Origins, Seen},
+    heal::unpack,
     history::RoomFacts,
     log::RoomLog,
     resume::Resume,
@@ -229,6 +230,12 @@ impl Book {
                 Seen::Early => return Verdict::Early,
                 Seen::Stale => return Verdict::Ignore,
             }
+            if origin.shard == MERGED
+                && let Seen::Answered(Ok(stamp)) = self.origins.seen(unpack(&frame), 0)
+            {
+                self.origins.record(origin, Ok(stamp));
+                return self.repeat(stamp);
+            }
         }
         let verdict = self.stamp(frame, rules);
         if is_new && rules.alone {
@@ -239,6 +246,8 @@ impl Book {
             Verdict::Release(_, stamp) | Verdict::Kept(stamp) | Verdict::Waits(stamp) | Verdict::Repeat(stamp) => {
                 self.origins.record(origin, Ok(*stamp));
             }
+            // What another lineage brings is brought again.
+            Verdict::Refuse(_) if origin.shard == MERGED => {}
             Verdict::Refuse(why) => self.origins.record(origin, Err(*why)),
             Verdict::Early | Verdict::Ignore => {}
         }

@@ -39,6 +39,19 @@ pub(crate) struct Merge {
     looked: usize,
 }
 
+/// Who first published a merged frame, in two fields that an unstamped frame has no use for: the lineage that stays may have
+/// it already. An `oseq` counts the publishes of one shard of one life: 40 bits last for ever.
+fn pack(origin: Origin) -> (u64, u64) {
+    (origin.generation, (origin.oseq << 24) | (u64::from(origin.node.0) << 8) | u64::from(origin.shard))
+}
+
+/// Reads `pack`'s fields.
+pub(super) fn unpack(frame: &Frame) -> Origin {
+    let [.., high, low, shard] = frame.n.to_be_bytes();
+    let node = NodeId(u16::from_be_bytes([high, low]));
+    Origin { node, generation: frame.lineage, shard, oseq: frame.n >> 24 }
+}
+
 impl Slots {
     /// Another lineage of a slot that this node leads is known: the one that does not stay asks to come over.
     pub(super) fn heal(&mut self, number: u16) {
@@ -163,7 +176,8 @@ impl Slots {
             merge.after = Some(next).filter(|next| *next != 0);
             for frame in frames.into_iter().filter(|frame| Some(frame.lineage) == lineage) {
                 let origin = Origin { node: me.node, generation: me.generation, shard: MERGED, oseq: frame.n };
-                let unstamped = Frame { origin, lineage: 0, term: 0, n: 0, prev: 0, ..(*frame).clone() };
+                let (lineage, n) = pack(frame.origin);
+                let unstamped = Frame { origin, lineage, term: 0, n, prev: 0, ..(*frame).clone() };
                 merge.waiting.push_back(unstamped);
             }
             self.merge(number, now, now_ms);

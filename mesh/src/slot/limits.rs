@@ -39,6 +39,9 @@ pub struct Limits {
     pub patience: Duration,
     /// How long interest outlives the last member.
     pub linger: Duration,
+    /// How long a node that just started waits for others before it takes those it does not know for dead
+    /// (`semantics.md` 3, cold start); zero for one that has nobody to wait for.
+    pub cold: Duration,
 }
 
 impl Default for Limits {
@@ -51,6 +54,7 @@ impl Default for Limits {
             log_bytes: 64 * 1024,
             patience: Duration::from_secs(5),
             linger: Duration::from_secs(15),
+            cold: Duration::from_secs(5),
         }
     }
 }

@@ -35,7 +35,6 @@ impl Slots {
             MemberState::Down => false,
         });
         self.leaving = draining.map(|member| (member.node, member.generation)).collect();
-        self.unsettled_since.get_or_insert(now);
         self.look_settled(now);
     }
 
@@ -50,7 +49,8 @@ impl Slots {
         if life.node == self.config.node {
             return life.generation != self.config.generation;
         }
-        self.generation(life.node).is_none_or(|known| known > life.generation)
+        // Who has just started may not know everybody yet.
+        self.generation(life.node).map_or(!self.young, |known| known > life.generation)
     }
 
     /// Nothing was heard of it for so long, or it is gone.
@@ -134,14 +134,18 @@ impl Slots {
     /// Whether everybody that lives has said which slots are led, or had long enough to.
     pub(super) fn look_settled(&mut self, now: Instant) {
         let me = self.config.node;
-        let mut others = self.members.keys().chain(self.leaving.keys()).filter(|node| **node != me);
-        if others.all(|node| self.has_told(*node)) {
+        let since = *self.viewed_at.get_or_insert(now);
+        self.young &= now < since + self.config.limits.cold;
+        let others: Vec<NodeId> =
+            self.members.keys().chain(self.leaving.keys()).copied().filter(|node| *node != me).collect();
+        let told = others.iter().all(|node| self.has_told(*node));
+        if told && (!others.is_empty() || !self.young) {
             self.unsettled_since = None;
             self.settled = true;
             return;
         }
         let since = *self.unsettled_since.get_or_insert(now);
-        self.settled = since + COLD <= now;
+        self.settled = !self.young && since + COLD <= now;
     }
 
 }

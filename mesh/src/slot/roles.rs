@@ -12,7 +12,11 @@ use super::{
     lane_of,
     seat::Lead,
 };
-use crate::{NodeId, View, room::RoomKey, wire::message::Frame};
+use crate::{
+    NodeId, View,
+    room::RoomKey,
+    wire::{message::Frame, triple::TermId},
+};
 
 impl Slots {
     /// A new view: slots may change hands.
@@ -173,8 +177,16 @@ impl Slots {
         Some(book)
     }
 
-    /// The slot is ours now, with all that the book holds. Members here get what they did not have yet, or are told.
-    pub(super) fn take_over(&mut self, number: u16, mut book: Book, now: Instant, now_ms: u64) {
+    /// The slot is ours now, with all that the book holds. Members here get what they did not have yet, or are told. `begins`
+    /// names the lineage that goes on from here, where it is another one.
+    pub(super) fn take_over(
+        &mut self,
+        number: u16,
+        mut book: Book,
+        begins: Option<TermId>,
+        now: Instant,
+        now_ms: u64,
+    ) {
         let follower = match self.slots.remove(&number) {
             Some(Slot::Follower(follower)) => Some(follower),
             Some(Slot::Owner(_)) | None => None,
@@ -192,15 +204,22 @@ impl Slots {
                 room.shards = followed.shards;
                 joins.extend(followed.joins.into_iter().map(|join| (key.clone(), join)));
                 let Some(known) = followed.lineage else { continue };
-                if known == lineage && (followed.last >= room.last || room.log.covers(followed.last)) {
-                    room.delivered = followed.last;
+                // Members may have had frames that are still in the tail here.
+                room.delivered = if known == lineage { followed.last } else { room.last };
+                if begins.is_some() {
+                    room.delivered = room.delivered.max(room.last);
+                    lost.push(key);
+                } else if known == lineage && (followed.last >= room.last || room.log.covers(followed.last)) {
                     let frames = room.log.range(followed.last, u64::MAX);
                     missed.extend(frames.cloned().map(|frame| (followed.shards, frame)));
                 } else {
-                    room.delivered = room.last;
+                    room.delivered = room.delivered.max(room.last);
                     lost.push(key);
                 }
             }
+        }
+        if let Some(id) = begins {
+            book.restamp(id, now);
         }
         self.slots.insert(number, Slot::Owner(book));
         for (shards, frame) in missed {

@@ -50,7 +50,13 @@ impl Slots {
     fn hear(&mut self, number: u16, from: Life, term: Term, now: Instant, now_ms: u64) {
         let enters = match self.seats.get(&number) {
             None => true,
-            Some(seat) if seat.term.id.lineage == term.id.lineage => term.id.number > seat.term.id.number,
+            Some(seat) if seat.term.id.lineage == term.id.lineage => {
+                if self.foreign.get(&number).is_some_and(|foreign| foreign.triple.owner == from) {
+                    // It came over.
+                    self.foreign.remove(&number);
+                }
+                term.id.number > seat.term.id.number
+            }
             Some(seat) => {
                 let mine = seat.term;
                 let gone = self.is_gone(mine.triple.owner);
@@ -62,7 +68,8 @@ impl Slots {
                         }
                         false
                     }
-                    Role::Copies(_) => gave_way || (gone && term.outranks(&mine)),
+                    // Its frames must not be lost: if nobody leads them any more, it does, and brings them over.
+                    Role::Copies(ref copy) => gave_way || (gone && copy.book.is_none()),
                     Role::Watches => gave_way || gone || term.outranks(&mine),
                 }
             }
@@ -146,7 +153,7 @@ impl Slots {
         };
         if let Some(ended) = ended.filter(|term| term.triple.owner == me) {
             tracing::info!(slot = number, lineage = next.id.lineage, "a lineage ended; its members go over to another");
-            for member in ended.triple.members().filter(|member| *member != me) {
+            for member in ended.triple.members().chain([next.triple.owner]).filter(|member| *member != me) {
                 self.say(number, member, Say::Exists(next));
             }
         }
@@ -155,7 +162,7 @@ impl Slots {
                 Some(book) if whole => {
                     let lead = Lead { base: book.n, ..Lead::default() };
                     self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
-                    self.take_over(number, book, now, now_ms);
+                    self.take_over(number, book, None, now, now_ms);
                     self.begin(number, now_ms);
                 }
                 book => {
@@ -171,6 +178,12 @@ impl Slots {
             Role::Watches
         };
         self.seats.insert(number, Seat::new(next, role));
+        if ended.is_some()
+            && let Some(Slot::Follower(follower)) = self.slots.get_mut(&number)
+        {
+            // The owner may be the same node: it is asked anew all the same.
+            follower.owner = None;
+        }
         self.reassign(number, now);
         self.owners_changed = true;
     }
@@ -209,9 +222,12 @@ impl Slots {
     /// Goes on without two votes, from whatever this node holds: nothing is proved, so it is a new lineage.
     pub(super) fn begin_lineage(&mut self, number: u16, book: Option<Book>, now: Instant, now_ms: u64) {
         let before = self.seats.remove(&number);
-        let above = before.as_ref().map_or(0, |seat| seat.term.id.number);
+        let foreign = self.foreign.get(&number).map(|term| term.id.number);
+        let above = before.as_ref().map(|seat| seat.term.id.number).max(foreign).unwrap_or(0);
         let id = TermId { number: above + 1, lineage: self.mint_lineage() };
-        let term = Term::first(id, self.seats_for(number, now));
+        // Where others are in another lineage, this one has to give way or be joined, and asks nobody for copies meanwhile.
+        let alone = Triple { owner: self.me(), replica: None, witness: None };
+        let term = Term::first(id, if foreign.is_some() { alone } else { self.seats_for(number, now) });
         let (held, book) = match before.map(|seat| seat.role) {
             Some(Role::Leads(lead)) => (lead.held, None),
             Some(Role::Copies(copy)) => (Default::default(), book.or(copy.book)),
@@ -226,9 +242,8 @@ impl Slots {
                 rooms.iter().for_each(|room| self.gap(room));
             }
             Some(Slot::Follower(_)) | None => {
-                let mut book = book.unwrap_or_else(|| self.blank(number, id));
-                book.restamp(id, now);
-                self.take_over(number, book, now, now_ms);
+                let book = book.unwrap_or_else(|| self.blank(number, id));
+                self.take_over(number, book, Some(id), now, now_ms);
             }
         }
         self.begin(number, now_ms);

@@ -320,7 +320,7 @@ impl Node {
             generation: 1,
             shard: 0,
             shards: 1,
-            limits,
+            limits: Limits { cold: Duration::ZERO, ..limits },
             seed: u64::from(node) << 32,
             resume,
             started_ms: START_MS,

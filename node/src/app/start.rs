@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     sync::{Arc, atomic::AtomicUsize},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -301,6 +302,7 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         history_size: u32::try_from(history.size).unwrap_or(u32::MAX),
         history_ttl: history.ttl,
         retention: context.policy.differs().then(|| context.policy.clone() as Arc<dyn Retention>),
+        cold: if context.config.cluster.seeds.is_empty() { Duration::ZERO } else { slot::Limits::default().cold },
         ..slot::Limits::default()
     };
     Ok(slot::Config {
