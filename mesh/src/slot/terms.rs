@@ -60,7 +60,8 @@ impl Slots {
             Some(seat) => {
                 let mine = seat.term;
                 let gone = self.is_gone(mine.triple.owner);
-                let gave_way = mine.triple.owner == from && term.triple.owner != from;
+                // What it says it is in now has all that it had.
+                let gave_way = mine.triple.owner == from;
                 match seat.role {
                     Role::Leads(_) => {
                         if term.triple.owner == from {
