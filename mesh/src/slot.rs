@@ -296,6 +296,8 @@ pub struct Slots {
     next_read: u64,
     next_oseq: u64,
     lineages: u64,
+    /// How often this life brought frames from one lineage to another.
+    merges: u64,
     /// Slots where something waits for an owner or a linger ends.
     attention: BTreeSet<u16>,
     /// Peers that must be told that frames for them were dropped, and in which lane.
@@ -343,6 +345,7 @@ impl Slots {
             next_read: 0,
             next_oseq: 0,
             lineages,
+            merges: 0,
             attention: BTreeSet::new(),
             resync: BTreeSet::new(),
             sweep_at: None,

@@ -30,7 +30,7 @@ use crate::{
     room::RoomKey,
     wire::{
         message::{Frame, Refusal},
-        triple::TermId,
+        triple::{Known, TermId},
     },
 };
 
@@ -204,6 +204,34 @@ impl Book {
         self.starts.iter().rev().find(|(first, _)| *first <= n).map(|(_, term)| *term)
     }
 
+    /// What is here of which lineages.
+    pub(crate) fn known(&self) -> Known {
+        let mut known: Vec<(u64, u64)> = Vec::new();
+        let ends = self.starts.iter().skip(1).map(|(first, _)| first.saturating_sub(1)).chain([self.n]);
+        for ((_, term), end) in self.starts.iter().zip(ends) {
+            match known.last_mut() {
+                Some((lineage, last)) if *lineage == term.lineage => *last = end,
+                Some(_) | None => known.push((term.lineage, end)),
+            }
+        }
+        let mut newest = Known::default();
+        let skip = known.len().saturating_sub(newest.len());
+        newest.iter_mut().zip(known.into_iter().skip(skip)).for_each(|(place, lineage)| *place = lineage);
+        newest
+    }
+
+    /// The first `n` of each term that is remembered.
+    pub(crate) fn starts(&self) -> impl Iterator<Item = (u64, TermId)> {
+        self.starts.iter().copied()
+    }
+
+    /// As a new copy: what the owner remembers of terms before it began.
+    pub(crate) fn recall_starts(&mut self, starts: &[(u64, TermId)], fence: u64) {
+        let newer: Vec<(u64, TermId)> = self.starts.iter().copied().filter(|(n, _)| *n > fence).collect();
+        let older = starts.iter().copied().filter(|(n, _)| *n <= fence);
+        self.starts = older.chain(newer).collect();
+    }
+
     /// This node stamps in `term` from here on.
     pub(crate) fn begin(&mut self, term: TermId) {
         self.term = term;
@@ -228,6 +256,8 @@ impl Book {
                 Seen::Answered(Ok(stamp)) => return self.repeat(stamp),
                 Seen::Answered(Err(why)) => return Verdict::Refuse(why),
                 Seen::Early => return Verdict::Early,
+                // Brought before, by the same life.
+                Seen::Stale if origin.shard == MERGED => return Verdict::Repeat(Stamp { lineage: 0, n: 0 }),
                 Seen::Stale => return Verdict::Ignore,
             }
             if origin.shard == MERGED

@@ -23,6 +23,7 @@ use crate::{
     wire::{
         message::{DecodeError, Frame, Origin},
         request::Request,
+        triple::TermId,
     },
 };
 
@@ -39,6 +40,7 @@ struct RoomsPage {
     /// The key of the last room; empty = there are no more.
     more: Bytes,
     watermark: u64,
+    starts: Vec<(u64, TermId)>,
     published: Vec<(Origin, Stamp)>,
     ids: Vec<(RoomKey, ByteString, Stamp)>,
     rooms: Vec<RoomPart>,
@@ -133,7 +135,7 @@ impl Slots {
             match (page, &copy.hole) {
                 (Page::Rooms(page), Hole::Rooms(_)) => {
                     let more = page.more.clone();
-                    page.merge_into(book, &limits, now);
+                    page.merge_into(book, copy.fence, &limits, now);
                     copy.hole = if more.is_empty() { Hole::Disk(0) } else { Hole::Rooms(more) };
                 }
                 (Page::Disk(scanned), Hole::Disk(_)) => {
@@ -219,6 +221,7 @@ impl RoomsPage {
     fn of(book: &Book, after: &[u8]) -> RoomsPage {
         let mut page = RoomsPage { watermark: book.watermark, ..RoomsPage::default() };
         if after.is_empty() {
+            page.starts = book.starts().collect();
             page.published = book.origins.published(book.shown);
             page.ids = book.ids.recorded().filter(|(_, _, stamp)| stamp.n <= book.shown).collect();
         }
@@ -239,8 +242,11 @@ impl RoomsPage {
     }
 
     /// Adds the page to a copy, which may have frames of its own by now.
-    fn merge_into(self, book: &mut Book, limits: &Limits, now: Instant) {
+    fn merge_into(self, book: &mut Book, fence: u64, limits: &Limits, now: Instant) {
         let whole = self.more.is_empty();
+        if !self.starts.is_empty() && fence != u64::MAX {
+            book.recall_starts(&self.starts, fence);
+        }
         for (origin, stamp) in self.published {
             book.origins.recall(origin, stamp);
         }
@@ -256,7 +262,8 @@ impl RoomsPage {
         }
     }
 
-    /// Layout, big-endian: `1 u8 | watermark u64 | more (len u16, key) | count u32 × (node u16, shard u8, generation u64,
+    /// Layout, big-endian: `1 u8 | watermark u64 | more (len u16, key) | count u32 × (first n u64, term u32, lineage u64) |
+    /// count u32 × (node u16, shard u8, generation u64,
     /// oseq u64, lineage u64, n u64) | count u32 × (room (len u16), id (len u8), lineage u64, n u64) | rooms to the end:
     /// key (len u16), last u64, newest_ms u64, count u32 × (len u32, frame)`.
     fn encode(&self) -> Bytes {
@@ -264,6 +271,12 @@ impl RoomsPage {
         out.put_u8(1);
         out.put_u64(self.watermark);
         put_key(&mut out, &self.more);
+        out.put_u32(u32::try_from(self.starts.len()).unwrap_or(u32::MAX));
+        for (n, term) in &self.starts {
+            out.put_u64(*n);
+            out.put_u32(term.number);
+            out.put_u64(term.lineage);
+        }
         out.put_u32(u32::try_from(self.published.len()).unwrap_or(u32::MAX));
         for (origin, stamp) in &self.published {
             out.put_u16(origin.node.0);
@@ -290,6 +303,11 @@ impl RoomsPage {
     fn decode(mut bytes: Bytes) -> Result<RoomsPage, DecodeError> {
         let mut page = RoomsPage { watermark: word(&mut bytes)?, ..RoomsPage::default() };
         page.more = take_key(&mut bytes)?;
+        for _ in 0..bytes.try_get_u32().map_err(short)? {
+            let n = word(&mut bytes)?;
+            let number = bytes.try_get_u32().map_err(short)?;
+            page.starts.push((n, TermId { number, lineage: word(&mut bytes)? }));
+        }
         for _ in 0..bytes.try_get_u32().map_err(short)? {
             let node = NodeId(bytes.try_get_u16().map_err(short)?);
             let shard = bytes.try_get_u8().map_err(short)?;

@@ -5,7 +5,7 @@
 //! an origin of its own: each once, in order, at the time it had. Members of the side that stays get it as something new;
 //! members of the other are told of the new epoch.
 //!
-//! Invariants: nobody leaves a lineage with frames that the other lacks; who gives way neither stamps nor shows; both sides
+//! Invariants: nobody leaves a lineage with frames that the other lacks, also those of lineages that ended before; who gives way neither stamps nor shows; both sides
 //! judge alike who stays (`Term::outranks`), by what the question says and not by what was heard before.
 
 use std::{
@@ -13,22 +13,28 @@ use std::{
     time::Instant,
 };
 
-use super::{Scanned, Slots, book::MERGED, copying::Scanner};
+use super::{Output, Scanned, Slot, Slots, book::MERGED, copying::Scanner};
 use crate::{
     NodeId,
     wire::{
         message::{Frame, Origin, Refusal},
-        triple::{Life, Say, Term},
+        triple::{Known, Life, Say, Term},
     },
 };
 
 /// Frames that are on their way at a time.
 const WINDOW: usize = 256;
+/// Frames of one merge have names of their own up to two to this.
+const MERGE_BITS: u32 = 32;
 
 /// What is brought to the lineage that stays.
 #[derive(Debug)]
 pub(crate) struct Merge {
     into: Term,
+    /// What it has already.
+    known: Known,
+    /// How many frames were read so far.
+    read: u64,
     /// Where the store is read on; `None` = it was read to its end.
     after: Option<u64>,
     reading: bool,
@@ -78,21 +84,37 @@ impl Slots {
             return;
         }
         if term.id.number > theirs.id.number {
-            self.say(number, from, Say::Welcome { term });
+            let Some(Slot::Owner(book)) = self.slots.get(&number) else { return };
+            let known = book.known();
+            self.say(number, from, Say::Welcome { term, known });
         } else {
             self.ask_above(number, term.triple, theirs.id.number, now, now_ms);
         }
     }
 
     /// The owner of the lineage that stays is ready for what this one has.
-    pub(super) fn handle_welcome(&mut self, number: u16, from: Life, into: Term, now: Instant, now_ms: u64) {
+    pub(super) fn handle_welcome(
+        &mut self,
+        number: u16,
+        from: Life,
+        (into, known): (Term, Known),
+        now: Instant,
+        now_ms: u64,
+    ) {
+        let base = (self.merges + 1) << MERGE_BITS;
         let Some(seat) = self.seats.get_mut(&number) else { return };
         let (term, voted) = (seat.term, seat.voted.is_some());
         let Some(lead) = seat.lead_mut().filter(|lead| lead.merge.is_none() && !voted) else { return };
         let other = into.triple.owner == from && into.id.lineage != term.id.lineage;
         if other && into.id.number > term.id.number && into.outranks(&term) {
+            if lead.merge_base == 0 {
+                lead.merge_base = base;
+                self.merges += 1;
+            }
             let merge = Merge {
                 into,
+                known,
+                read: 0,
                 after: Some(0),
                 reading: false,
                 waiting: VecDeque::new(),
@@ -130,6 +152,8 @@ impl Slots {
             self.scan(number, after, Scanner::Merge(number));
         }
         if done {
+            // All of it is there now, under other names.
+            self.outputs.push_back(Output::Forget { slot: number });
             self.enter(number, into, now, now_ms);
         }
     }
@@ -169,13 +193,20 @@ impl Slots {
         now: Instant,
         now_ms: u64,
     ) {
-        let (me, lineage) = (self.me(), self.seats.get(&number).map(|seat| seat.term.id.lineage));
+        let me = self.me();
+        let base = self.seats.get(&number).and_then(|seat| seat.lead()).map_or(0, |lead| lead.merge_base);
         let Some(merge) = self.merging(number) else { return };
         merge.reading = false;
         if let Some(Scanned { frames, next }) = scanned {
             merge.after = Some(next).filter(|next| *next != 0);
-            for frame in frames.into_iter().filter(|frame| Some(frame.lineage) == lineage) {
-                let origin = Origin { node: me.node, generation: me.generation, shard: MERGED, oseq: frame.n };
+            for frame in frames {
+                // Counted whether it is brought or not: whoever it is brought to, it has one name.
+                merge.read += 1;
+                if merge.known.iter().any(|(lineage, last)| frame.lineage == *lineage && frame.n <= *last) {
+                    continue;
+                }
+                let oseq = base + merge.read;
+                let origin = Origin { node: me.node, generation: me.generation, shard: MERGED, oseq };
                 let (lineage, n) = pack(frame.origin);
                 let unstamped = Frame { origin, lineage, term: 0, n, prev: 0, ..(*frame).clone() };
                 merge.waiting.push_back(unstamped);

@@ -54,6 +54,8 @@ pub(crate) struct Lead {
     pub(crate) held: VecDeque<(Frame, Ask)>,
     /// The lineage ends: its frames go to the owner of another one first.
     pub(crate) merge: Option<super::heal::Merge>,
+    /// The first name of what is brought over; 0 = nothing was yet.
+    pub(crate) merge_base: u64,
 }
 
 /// A replica's copy.

@@ -41,7 +41,7 @@ impl Slots {
             Say::Ack { term, n, whole } => self.handle_ack(number, from, term, (n, whole), now_ms),
             Say::Shown { term, n } => self.handle_shown(number, from, term, n, now, now_ms),
             Say::Yield { term } => self.handle_yield(number, from, &term, now, now_ms),
-            Say::Welcome { term } => self.handle_welcome(number, from, term, now, now_ms),
+            Say::Welcome { term, known } => self.handle_welcome(number, from, (term, known), now, now_ms),
         }
     }
 
@@ -136,7 +136,8 @@ impl Slots {
         self.foreign.remove(&number);
         let (book, whole, hole) = match old.map(|seat| seat.role) {
             Some(Role::Leads(lead)) if next.triple.owner == me => {
-                let lead = Lead { held: lead.held, merge: lead.merge, ..Lead::default() };
+                let Lead { held, merge, merge_base, .. } = lead;
+                let lead = Lead { held, merge, merge_base, ..Lead::default() };
                 self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
                 self.begin(number, now_ms);
                 return self.publish_held(number, now, now_ms);

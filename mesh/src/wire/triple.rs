@@ -108,8 +108,16 @@ pub enum Say {
     Welcome {
         /// The term that stays.
         term: Term,
+        /// What it has of which lineages.
+        known: Known,
     },
 }
+
+/// Lineages that a slot's book has frames of, the newest last, each with its last `n`; zeros fill it up.
+pub type Known = [(u64, u64); KNOWN];
+
+/// So many lineages are told: each needs a failure of two nodes within what history keeps.
+pub const KNOWN: usize = 8;
 
 impl Triple {
     /// Those who hold a seat.
