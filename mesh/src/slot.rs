@@ -277,6 +277,8 @@ pub struct Slots {
     beat_at: Option<Instant>,
     /// The newest term of every slot that this node has heard of, and its part in it.
     seats: BTreeMap<u16, Seat>,
+    /// The last terms of lineages that this node went away from.
+    left: BTreeMap<u16, VecDeque<TermId>>,
     /// Other lineages of slots that this node leads.
     foreign: BTreeMap<u16, Term>,
     /// Slots in which something is to be said at the end of the turn.
@@ -331,6 +333,7 @@ impl Slots {
             ticked: None,
             beat_at: None,
             seats: BTreeMap::new(),
+            left: BTreeMap::new(),
             foreign: BTreeMap::new(),
             due_acks: BTreeSet::new(),
             due_shown: BTreeSet::new(),

@@ -88,7 +88,8 @@ impl Slots {
         let stands = std::mem::replace(&mut lead.looked, lead.acked) == lead.acked;
         let unmet = (term.triple.replica.is_some() && lead.acked.is_none())
             || (term.triple.witness.is_some() && !lead.witness_met);
-        lead.unmet_since = unmet.then(|| lead.unmet_since.unwrap_or(now));
+        let nobody_keeps = term.triple.replica.is_some() && lead.acked.is_none();
+        lead.unmet_since = nobody_keeps.then(|| lead.unmet_since.unwrap_or(now));
         let estranged = lead.unmet_since.is_some_and(|since| since + VOTE_PATIENCE <= now);
         if estranged && self.foreign.contains_key(&number) {
             // Its members are in the other lineage by now.

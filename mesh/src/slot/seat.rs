@@ -46,7 +46,7 @@ pub(crate) struct Lead {
     pub(crate) witness_met: bool,
     /// Frames up to here may have been shown before the term.
     pub(crate) base: u64,
-    /// Since when members have not answered to the term.
+    /// Since when the replica has not answered to the term.
     pub(crate) unmet_since: Option<Instant>,
     /// What was acked at the last look: no progress since means that something was lost.
     pub(crate) looked: Option<u64>,

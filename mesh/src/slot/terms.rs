@@ -17,6 +17,9 @@ use crate::{
     },
 };
 
+/// Lineages that are remembered after this node left them, per slot: each one needs a failure of two nodes.
+const LEFT_MAX: usize = 8;
+
 impl Slots {
     /// This life of this node.
     pub(super) fn me(&self) -> Life {
@@ -48,6 +51,9 @@ impl Slots {
     /// A term exists. A newer one of our lineage is entered; of another lineage by who has nothing to lose, or whose owner
     /// went there.
     fn hear(&mut self, number: u16, from: Life, term: Term, now: Instant, now_ms: u64) {
+        if self.has_left(number, term.id) {
+            return;
+        }
         let enters = match self.seats.get(&number) {
             None => true,
             Some(seat) if seat.term.id.lineage == term.id.lineage => {
@@ -80,6 +86,22 @@ impl Slots {
         }
     }
 
+    /// This node was in that term, or in a later one of the same lineage, and went over to another: it never goes back, or
+    /// it would vote twice.
+    fn has_left(&self, number: u16, id: TermId) -> bool {
+        let left = self.left.get(&number).into_iter().flatten();
+        left.into_iter().any(|left| left.lineage == id.lineage && id.number <= left.number)
+    }
+
+    fn note_left(&mut self, number: u16, id: TermId) {
+        let left = self.left.entry(number).or_default();
+        left.retain(|other| other.lineage != id.lineage);
+        left.push_back(id);
+        if left.len() > LEFT_MAX {
+            left.pop_front();
+        }
+    }
+
     /// A member of our term wants the next one: it gets our vote if nobody has it.
     fn handle_ask(&mut self, number: u16, from: Life, next: Term, now: Instant, now_ms: u64) {
         let me = self.me();
@@ -89,7 +111,7 @@ impl Slots {
             // It asks in a term that is past, or for the one we are in.
             return self.say(number, from, Say::Exists(term));
         }
-        let may = term.triple.has(me) && term.triple.has(from) && from != me;
+        let may = term.triple.has(me) && term.triple.has(from) && from != me && !self.has_left(number, next.id);
         if may && voted.is_none_or(|(voted, _)| voted == next) {
             // The second vote: the term exists.
             self.enter(number, next, now, now_ms);
@@ -134,6 +156,9 @@ impl Slots {
         let follows = old.as_ref().is_some_and(|seat| seat.term.id == next.parent);
         let ended = old.as_ref().map(|seat| seat.term).filter(|term| term.id.lineage != next.id.lineage);
         self.foreign.remove(&number);
+        if let Some(ended) = ended {
+            self.note_left(number, ended.id);
+        }
         let (book, whole, hole) = match old.map(|seat| seat.role) {
             Some(Role::Leads(lead)) if next.triple.owner == me => {
                 let Lead { held, merge, merge_base, .. } = lead;
@@ -224,6 +249,9 @@ impl Slots {
     /// Goes on without two votes, from whatever this node holds: nothing is proved, so it is a new lineage.
     pub(super) fn begin_lineage(&mut self, number: u16, book: Option<Book>, now: Instant, now_ms: u64) {
         let before = self.seats.remove(&number);
+        if let Some(seat) = &before {
+            self.note_left(number, seat.term.id);
+        }
         let foreign = self.foreign.get(&number).map(|term| term.id.number);
         let above = before.as_ref().map(|seat| seat.term.id.number).max(foreign).unwrap_or(0);
         let id = TermId { number: above + 1, lineage: self.mint_lineage() };
