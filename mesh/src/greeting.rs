@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::{
     NodeId,
     close::{CloseCode, Failure, FailureKind, close},
+    endpoint::priority,
     lane::fill,
     membership::Identity,
     peers::objection,
@@ -21,9 +22,6 @@ use crate::{
         header::{Decoder, Kind, frame},
     },
 };
-
-/// The control streams go before everything else.
-const PRIORITY: i32 = 10;
 
 /// A connection whose peer is known.
 #[derive(Debug)]
@@ -138,7 +136,7 @@ async fn exchange(
 async fn say(connection: &Connection, hello: bytes::Bytes) -> Result<SendStream, Refusal> {
     let mut send = connection.open_uni().await.map_err(|_| Refusal::Lost)?;
     // A stream just opened cannot be closed; if it is, the write says so.
-    let _ = send.set_priority(PRIORITY);
+    let _ = send.set_priority(priority::CONTROL);
     send.write_chunk(hello).await.map_err(|_| Refusal::Lost)?;
     Ok(send)
 }

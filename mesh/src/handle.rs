@@ -17,7 +17,9 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{BatchError, NodeId, RequestError, SendError, View, driver::Input, link::Link, membership::Identity};
+use crate::{
+    BatchError, LANES, NodeId, RequestError, SendError, View, driver::Input, lane::Lane, link::Link, membership::Identity,
+};
 
 /// Sends and asks; a cheap clone for every thread.
 #[derive(Clone, Debug)]
@@ -46,6 +48,31 @@ pub enum LinkState {
     Missing,
 }
 
+/// One lane of a link, our half of it. Counters start at zero with every new link.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct LaneInfo {
+    /// Bytes waiting, at most [`crate::LANE_HARD_BYTES`].
+    pub queued_bytes: usize,
+    /// Frames refused because it was full.
+    pub refused: u64,
+    /// Application frames handed to QUIC.
+    pub sent_frames: u64,
+    /// Their bytes, without headers.
+    pub sent_bytes: u64,
+    /// Application frames received.
+    pub received_frames: u64,
+    /// Their bytes, without headers.
+    pub received_bytes: u64,
+}
+
+impl LaneInfo {
+    fn of(lane: &Lane) -> LaneInfo {
+        let ((sent_frames, sent_bytes), (received_frames, received_bytes)) = (lane.sent.read(), lane.received.read());
+        let (queued_bytes, refused) = (lane.queued_bytes(), lane.refused());
+        LaneInfo { queued_bytes, refused, sent_frames, sent_bytes, received_frames, received_bytes }
+    }
+}
+
 /// The link to one member. Counters start at zero with every new link.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LinkInfo {
@@ -57,22 +84,21 @@ pub struct LinkInfo {
     pub addr: SocketAddr,
     /// Smoothed round trip.
     pub rtt: Duration,
-    /// Bytes waiting in our lanes.
-    pub queued_bytes: usize,
-    /// Application frames handed to QUIC.
-    pub sent_frames: u64,
-    /// Their bytes, without headers.
-    pub sent_bytes: u64,
-    /// Application frames received.
-    pub received_frames: u64,
-    /// Their bytes, without headers.
-    pub received_bytes: u64,
+    /// Each lane, by its number.
+    pub lanes: [LaneInfo; LANES as usize],
     /// UDP datagrams sent for this link, everything included.
     pub sent_packets: u64,
     /// UDP datagrams received for this link.
     pub received_packets: u64,
     /// QUIC packets counted as lost.
     pub lost_packets: u64,
+}
+
+impl LinkInfo {
+    /// One figure of all lanes together.
+    pub fn sum(&self, figure: impl Fn(&LaneInfo) -> u64) -> u64 {
+        self.lanes.iter().map(figure).sum()
+    }
 }
 
 /// Counters of the whole mesh since start, for metrics.
@@ -247,11 +273,7 @@ fn missing(node: NodeId, addr: SocketAddr) -> LinkInfo {
         state: LinkState::Missing,
         addr,
         rtt: Duration::ZERO,
-        queued_bytes: 0,
-        sent_frames: 0,
-        sent_bytes: 0,
-        received_frames: 0,
-        received_bytes: 0,
+        lanes: Default::default(),
         sent_packets: 0,
         received_packets: 0,
         lost_packets: 0,
@@ -268,13 +290,8 @@ fn info(link: &Link) -> LinkInfo {
         lost_packets: stats.path.lost_packets,
         ..missing(link.node(), link.remote())
     };
-    for lane in link.lanes() {
-        let ((sent_frames, sent_bytes), (received_frames, received_bytes)) = (lane.sent.read(), lane.received.read());
-        info.queued_bytes += lane.queued_bytes();
-        info.sent_frames += sent_frames;
-        info.sent_bytes += sent_bytes;
-        info.received_frames += received_frames;
-        info.received_bytes += received_bytes;
+    for (info, lane) in info.lanes.iter_mut().zip(link.lanes()) {
+        *info = LaneInfo::of(lane);
     }
     info
 }

@@ -38,7 +38,7 @@ pub use config::{Config, Timings};
 pub use driver::{Driver, bind};
 pub use error::{BatchError, BindError, KeyError, RequestError, RunError, SendError};
 pub use event::{Event, Handler, Responder};
-pub use handle::{LinkInfo, LinkState, Mesh, Stats};
+pub use handle::{LaneInfo, LinkInfo, LinkState, Mesh, Stats};
 pub use key::ClusterKey;
 pub use lane::{LANE_HARD_BYTES, LANE_SOFT_BYTES, MAX_FRAME};
 pub use request::{MAX_ANSWER, MAX_REQUEST};

@@ -21,6 +21,7 @@ use crate::{
     Event, Handler, LANES, NodeId, RequestError, Responder, SendError,
     close::{CloseCode, close},
     driver::Input,
+    endpoint::priority,
     greeting::{Control, Greeted},
     lane::{self, Lane, MAX_FRAME, ReadError, fill},
     membership::{Identity, MAX_PACKET},
@@ -120,6 +121,8 @@ impl Link {
         let connection = self.connection.clone();
         let send = async move {
             if let Ok(mut stream) = connection.open_uni().await {
+                // As above: a closed stream refuses the write too.
+                let _ = stream.set_priority(priority::CONTROL);
                 // Gossip may be lost; the next round repeats it.
                 let _ = stream.write_chunk(frame(Kind::Gossip, &packet)).await;
                 let _ = stream.finish();
@@ -218,6 +221,8 @@ async fn serve_control(link: Arc<Link>, mut control: Control, open: bool) {
 
 async fn serve_lane(link: Arc<Link>, number: u8) {
     let (Ok(stream), Some(lane)) = (link.connection.open_uni().await, link.lane(number)) else { return };
+    // A stream just opened cannot be closed; if it is, the write says so.
+    let _ = stream.set_priority(priority::LANE);
     if let Err(error) = lane::write(lane, number, stream).await {
         tracing::debug!(node = %link.peer.node, lane = number, %error, "lane ended");
     }

@@ -212,7 +212,7 @@ fn a_frozen_node_is_declared_down_and_taken_back_when_it_thaws() {
 fn a_slow_receiver_makes_the_sender_full_and_loses_nothing() {
     let (nodes, _) = three();
     let held = &nodes[1].recorder.held;
-    held.store(true, std::sync::atomic::Ordering::SeqCst);
+    held.store(u8::MAX, std::sync::atomic::Ordering::SeqCst);
     let chunk = |n: u32| Bytes::from([&n.to_be_bytes()[..], &[0; 16 << 10]].concat());
     let mut sent = 0;
     // Everything between the two: our lane, QUIC's buffer, the windows, and what was read before it was held.
@@ -228,11 +228,11 @@ fn a_slow_receiver_makes_the_sender_full_and_loses_nothing() {
         full
     });
     assert!(nodes[0].mesh.stats().frames_refused > 0);
-    assert!(nodes[0].mesh.links().iter().all(|link| link.queued_bytes <= mesh::LANE_HARD_BYTES));
+    assert!(nodes[0].mesh.links().iter().all(|link| link.lanes[2].queued_bytes <= mesh::LANE_HARD_BYTES));
     // Other lanes and other peers go on.
     send(&nodes[0], 2, 2, &frame(0));
     wait("a frame to the third", Duration::from_secs(1), || nodes[2].received(0, 2) == 1);
-    held.store(false, std::sync::atomic::Ordering::SeqCst);
+    held.store(0, std::sync::atomic::Ordering::SeqCst);
     wait("all frames", Duration::from_secs(10), || nodes[1].received(0, 2) >= sent as usize);
     let seen = nodes[1].recorder.seen.lock().unwrap();
     assert!(seen.frames[&(0, 2)].iter().zip(0_u32..).take(sent as usize).all(|(got, n)| got[..4] == n.to_be_bytes()));
@@ -241,7 +241,7 @@ fn a_slow_receiver_makes_the_sender_full_and_loses_nothing() {
 #[test]
 fn a_receiver_that_holds_every_lane_still_answers_questions_and_stays_a_member() {
     let (nodes, _) = three();
-    nodes[1].recorder.held.store(true, std::sync::atomic::Ordering::SeqCst);
+    nodes[1].recorder.held.store(u8::MAX, std::sync::atomic::Ordering::SeqCst);
     let chunk = Bytes::from(vec![0; 16 << 10]);
     for lane in 0..LANES {
         wait("a full lane", Duration::from_secs(10), || {

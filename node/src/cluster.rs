@@ -9,7 +9,7 @@ use std::{
 };
 
 use mesh::{
-    Mesh, NodeId, SLOTS, View,
+    LANES, Mesh, NodeId, SLOTS, View,
     wire::request::{Figures, Request},
 };
 
@@ -18,7 +18,7 @@ use persistence::Status;
 use crate::{
     api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
     context::Context,
-    metrics,
+    metrics::{self, Label as _, Lane},
 };
 
 /// How long a peer may take to tell its figures.
@@ -141,7 +141,7 @@ fn member_state(state: mesh::MemberState) -> MemberState {
 /// Counters of links, which start again with every new link, turned into ones that only rise.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    seen: std::collections::BTreeMap<NodeId, [u64; 4]>,
+    seen: std::collections::BTreeMap<NodeId, [mesh::LaneInfo; LANES as usize]>,
     store: persistence::Stats,
 }
 
@@ -181,17 +181,26 @@ impl Sampler {
         let up = links.iter().filter(|link| link.state == mesh::LinkState::Up).count();
         metrics.mesh_links.of(metrics::LinkState::Up).set(count(up));
         metrics.mesh_links.of(metrics::LinkState::Connecting).set(count(links.len() - up));
-        metrics.mesh_queue_bytes.set(count(links.iter().map(|link| link.queued_bytes).sum()));
+        for (number, label) in Lane::ALL.iter().enumerate() {
+            metrics.mesh_queue_bytes.of(*label).set(count(links.iter().map(|link| link.lanes[number].queued_bytes).sum()));
+        }
         metrics.mesh_rtt_seconds.set(links.iter().map(|link| link.rtt.as_secs_f64()).fold(0.0, f64::max));
         for link in &links {
-            let now = [link.sent_frames, link.received_frames, link.sent_bytes, link.received_bytes];
-            let before = self.seen.insert(link.node, now).unwrap_or_default();
-            // A number that fell belongs to a new link, which began at zero.
-            let rise = |at: usize| if now[at] >= before[at] { now[at] - before[at] } else { now[at] };
-            metrics.mesh_frames.of(metrics::Direction::Out).inc_by(rise(0));
-            metrics.mesh_frames.of(metrics::Direction::In).inc_by(rise(1));
-            metrics.mesh_bytes.of(metrics::Direction::Out).inc_by(rise(2));
-            metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(3));
+            let before = self.seen.insert(link.node, link.lanes).unwrap_or_default();
+            for ((now, before), lane) in link.lanes.iter().zip(&before).zip(Lane::ALL) {
+                // A number that fell belongs to a new link, which began at zero.
+                let rise = |figure: fn(&mesh::LaneInfo) -> u64| {
+                    figure(now).checked_sub(figure(before)).unwrap_or_else(|| figure(now))
+                };
+                let (frames, bytes) = (rise(|lane| lane.sent_frames), rise(|lane| lane.sent_bytes));
+                metrics.mesh_lane_frames.of(*lane).inc_by(frames);
+                metrics.mesh_lane_bytes.of(*lane).inc_by(bytes);
+                metrics.mesh_lane_refused.of(*lane).inc_by(rise(|lane| lane.refused));
+                metrics.mesh_frames.of(metrics::Direction::Out).inc_by(frames);
+                metrics.mesh_bytes.of(metrics::Direction::Out).inc_by(bytes);
+                metrics.mesh_frames.of(metrics::Direction::In).inc_by(rise(|lane| lane.received_frames));
+                metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(|lane| lane.received_bytes));
+            }
         }
         let view = mesh.view();
         for state in [MemberState::Alive, MemberState::Suspect, MemberState::Draining, MemberState::Down] {

@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 
 pub use by::{By, ByThread};
 pub use label::{
-    CloseReason, Direction, DropReason, HandshakeError, Label, LinkState, MemberState, PacketType, Queue, RejectReason,
+    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, PacketType, Queue, RejectReason,
     ReloadResult, Source, Transport, UpgradeResult,
 };
 
@@ -109,7 +109,10 @@ metrics! {
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";
     mesh_bytes: By<Direction, Counter> = "Bytes over links";
-    mesh_queue_bytes: Gauge = "Bytes that wait for links";
+    mesh_queue_bytes: By<Lane, Gauge> = "Bytes that wait in the lanes of all links";
+    mesh_lane_frames: By<Lane, Counter> = "Frames sent in a lane of any link";
+    mesh_lane_bytes: By<Lane, Counter> = "Bytes sent in a lane of any link";
+    mesh_lane_refused: By<Lane, Counter> = "Frames a lane did not take because it was full";
     mesh_rtt_seconds: SecondsGauge = "Largest smoothed round trip of all links";
     interest_rooms: Gauge = "Rooms this node asked other owners for";
     history_appends: Counter = "Messages appended to history";

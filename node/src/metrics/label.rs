@@ -183,6 +183,18 @@ label! {
 }
 
 label! {
+    /// A lane of a link: that of a slot is `slot % 4`.
+    Lane as "lane" {
+        L0 = "0", "Slots 0, 4, 8, …";
+        L1 = "1", "Slots 1, 5, 9, …";
+        L2 = "2", "Slots 2, 6, 10, …";
+        L3 = "3", "Slots 3, 7, 11, …";
+    }
+}
+
+const _: () = assert!(Lane::ALL.len() == mesh::LANES as usize, "one word per lane");
+
+label! {
     /// Direction of a frame.
     Direction as "direction" {
         In = "received", "From another node.";
