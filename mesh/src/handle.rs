@@ -18,7 +18,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BatchError, LANES, NodeId, RequestError, SendError, View, driver::Input, lane::Lane, link::Link, membership::Identity,
+    BatchError, LANES, NodeId, RequestError, SendError, View, driver::Input, lane::Lane, link::Link,
+    membership::Identity,
 };
 
 /// Sends and asks; a cheap clone for every thread.

@@ -62,7 +62,8 @@ impl Proxy {
     pub(crate) fn new(seed: u64) -> Proxy {
         let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_nonblocking(true).unwrap();
-        let (addr, shared, stop) = (socket.local_addr().unwrap(), Arc::new(Shared::default()), CancellationToken::new());
+        let (addr, shared, stop) =
+            (socket.local_addr().unwrap(), Arc::new(Shared::default()), CancellationToken::new());
         let (for_thread, stopping) = (shared.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
