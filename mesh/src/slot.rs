@@ -26,6 +26,7 @@ use crate::{
     wire::message::{Frame, Refusal},
 };
 
+mod census;
 mod dedupe;
 mod follow;
 mod follower;
@@ -42,6 +43,7 @@ mod shards;
 mod tests;
 mod tick;
 
+pub use census::{COPIES, Census};
 use follower::Follower;
 pub use history::{Found, History, Want};
 pub use limits::{Keep, Limits, Retention};

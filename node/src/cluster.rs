@@ -10,13 +10,18 @@ use std::{
 
 use mesh::{
     LANES, Mesh, NodeId, SLOTS, View,
-    wire::request::{Figures, Request},
+    slot::COPIES,
+    wire::request::{Figures, OpenSlots, Request},
 };
 
 use persistence::Status;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::{
-    api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
+    api::{
+        BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState, OpenReport,
+        PlacementReport,
+    },
     context::Context,
     metrics::{self, Label as _, Lane},
 };
@@ -28,7 +33,19 @@ const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) fn figures(context: &Context) -> Figures {
     let connections = context.connections.load(Ordering::Relaxed) as u64;
     let slots = context.mesh.as_ref().map_or(u64::from(SLOTS), |mesh| u64::from(slots(&mesh.view(), context.node)));
-    Figures { connections, slots }
+    Figures { connections, slots, open: open(&context.metrics), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// What the shards counted of their slots, at most about a second ago.
+fn open(metrics: &metrics::Metrics) -> OpenSlots {
+    let count = |gauge: &Gauge| u32::try_from(gauge.get()).unwrap_or(0);
+    OpenSlots {
+        owned: count(metrics.slots_open.of(metrics::SlotRole::Owner)),
+        in_sync: count(metrics.slots_open.of(metrics::SlotRole::Replica)),
+        syncing: count(metrics.slots_open.of(metrics::SlotRole::Syncing)),
+        witness: count(metrics.slots_open.of(metrics::SlotRole::Witness)),
+        single_copy: count(&metrics.slots_single_copy),
+    }
 }
 
 /// See the module.
@@ -43,19 +60,20 @@ impl Cluster {
     }
 
     fn alone(&self) -> ClusterReport {
-        let Figures { connections, .. } = figures(&self.context);
-        ClusterReport {
-            members: vec![MemberReport {
-                node: self.context.config.cluster.node.clone(),
-                ordinal: self.context.node.0,
-                generation: self.context.generation,
-                state: self.own_state(),
-                connections: Some(connections),
-                slots: u32::from(SLOTS),
-            }],
-            single_copy_slots: u32::from(SLOTS),
-            ..ClusterReport::default()
-        }
+        let member = MemberReport {
+            node: self.context.config.cluster.node.clone(),
+            ordinal: self.context.node.0,
+            generation: self.context.generation,
+            state: self.own_state(),
+            connections: None,
+            slots: u32::from(SLOTS),
+            address: None,
+            version: None,
+            open: None,
+        };
+        let members = vec![heard(member, Some(figures(&self.context)))];
+        ClusterReport { members, single_copy_slots: u32::from(SLOTS), copies: COPIES, ..ClusterReport::default() }
+            .judge()
     }
 
     fn own_state(&self) -> MemberState {
@@ -71,31 +89,46 @@ impl Cluster {
                 .then(|| mesh.request(member.node, Request::Figures.encode(), FIGURES_TIMEOUT));
             asked.push((member, answer));
         }
-        let mut report =
-            ClusterReport { view: view.version, single_copy_slots: u32::from(SLOTS), ..ClusterReport::default() };
+        let mut report = ClusterReport { view: view.version, copies: COPIES, ..ClusterReport::default() };
         for (member, answer) in asked {
-            let connections = match answer {
-                None => Some(figures(&self.context).connections),
-                Some(answer) => answer.await.ok().and_then(|body| Figures::decode(&body).ok()).map(|f| f.connections),
+            let figures = match answer {
+                None => Some(figures(&self.context)),
+                Some(answer) => answer.await.ok().and_then(|body| Figures::decode(&body).ok()),
             };
             let state = member_state(member.state);
-            if connections.is_none() && state != MemberState::Down {
+            if figures.is_none() && state != MemberState::Down {
                 report.silent.push(member.name.clone());
             }
-            report.members.push(MemberReport {
+            let member = MemberReport {
                 node: member.name.clone(),
                 ordinal: member.node.0,
                 generation: member.generation,
                 state,
-                connections,
+                connections: None,
                 slots: slots(&view, member.node),
-            });
+                address: Some(member.addr.to_string()),
+                version: None,
+                open: None,
+            };
+            report.members.push(heard(member, figures));
         }
         report.members.sort_by_key(|member| member.ordinal);
-        report.partial = !report.silent.is_empty();
+        // With one copy every slot is at risk, the ones that are not in use yet too.
+        report.single_copy_slots = match COPIES {
+            0 | 1 => u32::from(SLOTS),
+            _ => report.members.iter().filter_map(|member| member.open).map(|open| open.single_copy).sum(),
+        };
         report.links = links(mesh, &view);
-        report
+        report.judge()
     }
+}
+
+/// The member with what it told about itself.
+fn heard(member: MemberReport, figures: Option<Figures>) -> MemberReport {
+    let Some(Figures { connections, open, version, .. }) = figures else { return member };
+    let OpenSlots { owned, in_sync: replica, syncing, witness, single_copy } = open;
+    let open = Some(OpenReport { owned, replica, syncing, witness, single_copy });
+    MemberReport { connections: Some(connections), version: Some(version), open, ..member }
 }
 
 impl ClusterInfo for Cluster {
@@ -107,19 +140,32 @@ impl ClusterInfo for Cluster {
             }
         })
     }
+
+    fn placement(&self, namespace: &str, room: &str) -> PlacementReport {
+        let slot = mesh::slot_of(namespace, room);
+        let [owner, replica, witness] = match &self.context.mesh {
+            Some(mesh) => {
+                let view = mesh.view();
+                view.table.triple(slot).map(|node| node.map(|node| name(&view, node)))
+            }
+            None => [Some(self.context.config.cluster.node.clone()), None, None],
+        };
+        PlacementReport { namespace: namespace.to_owned(), room: room.to_owned(), slot, owner, replica, witness }
+    }
 }
 
 fn slots(view: &View, node: NodeId) -> u32 {
     u32::try_from((0..SLOTS).filter(|slot| view.table.owner(*slot) == Some(node)).count()).unwrap_or(0)
 }
 
+fn name(view: &View, node: NodeId) -> String {
+    let member = view.members.iter().chain(&view.outside).find(|member| member.node == node);
+    member.map_or_else(|| node.to_string(), |member| member.name.clone())
+}
+
 fn links(mesh: &Mesh, view: &View) -> Vec<LinkReport> {
-    let name = |node: NodeId| {
-        let member = view.members.iter().chain(&view.outside).find(|member| member.node == node);
-        member.map_or_else(|| node.to_string(), |member| member.name.clone())
-    };
     let report = |link: mesh::LinkInfo| LinkReport {
-        node: name(link.node),
+        node: name(view, link.node),
         rtt_us: u64::try_from(link.rtt.as_micros()).unwrap_or(u64::MAX),
         state: match link.state {
             mesh::LinkState::Up => LinkState::Up,

@@ -25,7 +25,7 @@ use prometheus_client::registry::Registry;
 pub use by::{By, ByThread};
 pub use label::{
     CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, PacketType, Queue, RejectReason,
-    ReloadResult, Source, Transport, UpgradeResult,
+    ReloadResult, SlotRole, Source, Transport, UpgradeResult,
 };
 
 /// A gauge of seconds.
@@ -105,6 +105,8 @@ metrics! {
     room_memberships: Gauge = "Memberships of sockets in rooms";
     mailbox_bytes: By<Queue, Gauge> = "Bytes that wait between threads";
     slots_owned: Gauge = "Slots this node owns";
+    slots_open: By<SlotRole, Gauge> = "Slots in use that this node has a part in";
+    slots_single_copy: Gauge = "Slots in use and owned here that the loss of this node would damage";
     cluster_members: By<MemberState, Gauge> = "Members of the cluster as this node sees them";
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";

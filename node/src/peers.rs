@@ -12,7 +12,7 @@ use mesh::{
     wire::{
         direct::Direct,
         message::{Address, DecodeError},
-        request::{Figures, Request},
+        request::Request,
     },
 };
 
@@ -72,8 +72,7 @@ impl Peers {
     fn request(&self, body: &Bytes, responder: Responder) {
         match Request::decode(body) {
             Ok(Request::Figures) => {
-                let Figures { connections, slots } = figures(&self.context);
-                responder.answer(Figures { connections, slots }.encode());
+                responder.answer(figures(&self.context).encode());
             }
             Ok(Request::History { room, .. } | Request::Presence { room }) => {
                 if let Some(room) = RoomKey::from_bytes(Bytes::copy_from_slice(room)) {

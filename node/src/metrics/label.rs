@@ -174,6 +174,16 @@ label! {
 }
 
 label! {
+    /// What this node is in a slot.
+    SlotRole as "role" {
+        Owner = "owner", "It orders the slot.";
+        Replica = "replica", "It holds everything that anybody has seen.";
+        Syncing = "syncing", "It is a replica that is still being told what it lacks.";
+        Witness = "witness", "It votes.";
+    }
+}
+
+label! {
     /// State of a link to another node.
     LinkState as "state" {
         Up = "up", "Carries frames.";
