@@ -26,7 +26,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Format, Metrics};
 
-pub use cluster::{BoxFuture, ClusterInfo, ClusterReport, LinkReport, LinkState, MemberReport, MemberState, OpenReport, PlacementReport};
+pub use cluster::{
+    BoxFuture, ClusterInfo, ClusterReport, LinkReport, LinkState, MemberReport, MemberState, OpenReport,
+    PlacementReport,
+};
 pub use health::{Check, Fact, HEARTBEAT_MAX, Health, Report};
 
 /// What the admin port answers from.

@@ -69,8 +69,21 @@ fn the_names_of_the_contract_are_there() {
 #[test]
 fn labels_are_a_closed_set_of_words() {
     let (_, _, samples) = parse(&metrics().render(Format::Prometheus));
-    let allowed =
-        ["transport", "reason", "code", "result", "type", "source", "queue", "state", "role", "direction", "thread", "version"];
+    let allowed = [
+        "transport",
+        "reason",
+        "code",
+        "result",
+        "type",
+        "source",
+        "queue",
+        "state",
+        "role",
+        "direction",
+        "lane",
+        "thread",
+        "version",
+    ];
     let labels: BTreeSet<_> = samples.iter().flat_map(|(_, labels, _)| labels.keys().map(String::as_str)).collect();
     assert_eq!(labels, allowed.into_iter().collect());
 }
