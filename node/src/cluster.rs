@@ -228,7 +228,10 @@ impl Sampler {
         metrics.mesh_links.of(metrics::LinkState::Up).set(count(up));
         metrics.mesh_links.of(metrics::LinkState::Connecting).set(count(links.len() - up));
         for (number, label) in Lane::ALL.iter().enumerate() {
-            metrics.mesh_queue_bytes.of(*label).set(count(links.iter().map(|link| link.lanes[number].queued_bytes).sum()));
+            metrics
+                .mesh_queue_bytes
+                .of(*label)
+                .set(count(links.iter().map(|link| link.lanes[number].queued_bytes).sum()));
         }
         metrics.mesh_rtt_seconds.set(links.iter().map(|link| link.rtt.as_secs_f64()).fold(0.0, f64::max));
         for link in &links {
