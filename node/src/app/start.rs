@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::{
     addresses::Addresses,
-    api::{Fact, Health},
+    api::Health,
     assets::{Assets, Options},
     builtin::Builtin,
     clock, conduct,
@@ -121,18 +121,19 @@ pub(super) async fn begin(config: Config, handler: Arc<dyn Handler>) -> anyhow::
 pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
     let Node { context, opened, inboxes, listeners, mesh, end, ended } = node;
     let mut shards = Vec::with_capacity(inboxes.len());
+    let missing = Arc::new(AtomicUsize::new(inboxes.len()));
     for (number, (inbox, listener)) in inboxes.into_iter().zip(listeners).enumerate() {
         // `server.shards` is at most 64.
         let number = u8::try_from(number).unwrap_or(u8::MAX);
         let slots = Slots::new(slots_config(&context, &opened, number)?);
-        let start = run::Start { number, context: context.clone(), slots, inbox, listener, end: end.shards.clone() };
+        let (context, end, missing) = (context.clone(), end.shards.clone(), missing.clone());
+        let start = run::Start { number, context, slots, inbox, listener, end, missing };
         let ended = ended.clone().drop_guard();
         shards.push(thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             let _ended = ended;
             run::run(start)
         })?);
     }
-    context.health.set(Fact::Listening, true);
     announce(&context);
     Ok(Serving { shards, mesh, end, ended })
 }

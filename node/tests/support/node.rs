@@ -20,7 +20,7 @@ use super::{
 };
 
 /// How long a connection may live without a namespace, here: short enough to be waited for.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const START_ATTEMPTS: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,10 +35,15 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it with these environment variables and waits until it is ready.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Node {
-        Node::start(program(), settings)
+        Node::start(program(), None, settings)
     }
 
-    /// The same with so few descriptors.
+    /// The same with a configuration file: what it does not say is as strict as in production.
+    pub(crate) fn start_with_file(file: &str, settings: &[(&str, &str)]) -> Node {
+        Node::start(program(), Some(file), settings)
+    }
+
+    /// As `start_with`, with so few descriptors.
     pub(crate) fn start_short_of_descriptors(descriptors: u32, settings: &[(&str, &str)]) -> Node {
         let mut shell = Command::new("sh");
         let program = program();
@@ -46,11 +51,15 @@ impl Node {
         for (name, _) in program.get_envs() {
             shell.env_remove(name);
         }
-        Node::start(shell, settings)
+        Node::start(shell, None, settings)
     }
 
-    fn start(mut command: Command, settings: &[(&str, &str)]) -> Node {
+    fn start(mut command: Command, file: Option<&str>, settings: &[(&str, &str)]) -> Node {
         let dir = tempfile::tempdir().unwrap();
+        if let Some(file) = file {
+            fs::write(dir.path().join("starling.toml"), file).unwrap();
+            command.args(["--config", "starling.toml"]);
+        }
         let (clients, admin) = (free_address(), free_address());
         command
             .args(["--listen", &clients.to_string(), "--admin-listen", &admin.to_string(), "--data-dir"])
@@ -99,6 +108,13 @@ impl Node {
             thread::sleep(PAUSE);
         }
         Err("it did not stop within 30 s of SIGTERM".to_owned())
+    }
+
+    /// What its descriptors are, one a line.
+    pub(crate) fn open_files(&self) -> String {
+        let of = format!("/proc/{}/fd", self.child.lock().unwrap().id());
+        let names = fs::read_dir(of).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        names.map(|name| format!("{}\n", name.display())).collect()
     }
 
     fn check_process(&self) -> Outcome {
