@@ -125,3 +125,48 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     node.check().unwrap();
     node.stop().unwrap();
 }
+
+#[test]
+fn a_level_that_was_high_is_left_when_the_load_is_gone_although_its_memory_stays_resident() {
+    /// How long messages are kept, here.
+    const TTL: &str = "15s";
+    /// From the end of the load on: messages expire, and what slots keep is swept within half a minute.
+    const BACK_TO_NORMAL: std::time::Duration = std::time::Duration::from_secs(15 + 30);
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+    const PUBLISHES: usize = 50;
+    let node = Node::start_with(&[
+        ("STARLING_LIMITS__MEMORY_BYTES", "80MiB"),
+        ("STARLING_STORE__KIND", "memory"),
+        ("STARLING_STORE__HISTORY__TTL", TTL),
+    ]);
+    let level = || metric(&node, "starling_memory_pressure");
+    let resident = || metric(&node, "process_resident_memory_bytes");
+    let before = resident();
+    let mut publisher = WebSocket::connected(node.clients);
+    let text = "x".repeat(1_000);
+    for batch in 0.. {
+        for n in 0..PUBLISHES {
+            let room = batch * PUBLISHES + n;
+            publisher.text(&format!(r#"420["room:publish",{{"room":"r{room}","event":"e","args":["{text}"]}}]"#));
+        }
+        for _ in 0..PUBLISHES {
+            assert!(matches!(publisher.packet(), Frame::Text(ack) if ack.starts_with("430[")));
+        }
+        if level() > 0.0 {
+            break;
+        }
+        assert!(resident() < 128e6, "the level is still normal");
+    }
+    let refused = WebSocket::open(node.clients, FRESH_WEBSOCKET).err().flatten().expect("a refusal");
+    assert_eq!(refused.status, 503);
+    let full = resident();
+    let looks = BACK_TO_NORMAL.as_millis() / LOOK_EVERY.as_millis();
+    let normal = (0..looks).any(|_| {
+        std::thread::sleep(LOOK_EVERY);
+        level() == 0.0
+    });
+    assert!(normal, "level {} with {} bytes resident, {full} at the highest", level(), resident());
+    println!("{before} bytes before, {full} at the highest, {} when the level was normal again", resident());
+    assert!(WebSocket::open(node.clients, FRESH_WEBSOCKET).is_ok(), "newcomers are welcome again");
+    node.stop().unwrap();
+}
