@@ -20,12 +20,12 @@ pub(crate) struct StopArgs {
     /// Rounds of a burst and a stop.
     #[arg(long, default_value_t = 9)]
     rounds: u32,
+    /// How long a node stands still, in turn, in milliseconds.
+    #[arg(long, value_delimiter = ',', default_values_t = [1_000, 2_500, 5_000, 9_000, 15_000])]
+    lengths: Vec<u64>,
     #[command(flatten)]
     options: Options,
 }
-
-/// How long a node stands still, in turn, in milliseconds.
-const LENGTHS: [u64; 5] = [1_000, 2_500, 5_000, 9_000, 15_000];
 
 /// Stops so many times; true when every round was clean.
 pub(crate) async fn run(args: StopArgs) -> Result<bool> {
@@ -35,7 +35,7 @@ pub(crate) async fn run(args: StopArgs) -> Result<bool> {
         let triples = test.triples().await?;
         let part = ["owner", "replica", "witness"][turn as usize % 3];
         let (victim, what) = choose(&mut test, &triples, part)?;
-        let length = LENGTHS[turn as usize % LENGTHS.len()];
+        let length = args.lengths.get(turn as usize % args.lengths.len().max(1)).copied().unwrap_or(1_000);
         sleep(Duration::from_millis(test.dice.between(200, 2000))).await;
         let at = clock::now_ns();
         round.stage.mark(&format!("SIGSTOP {what}"));
