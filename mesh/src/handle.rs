@@ -18,8 +18,8 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BatchError, LANES, NodeId, RequestError, SendError, View, driver::Input, lane::Lane, link::Link,
-    membership::Identity,
+    BatchError, ClusterKeys, LANES, NodeId, RefusalReason, RequestError, RotateError, SendError, View, driver::Input,
+    greeting::Speaker, lane::Lane, link::Link, membership::Identity, refusals::Refusals,
 };
 
 /// Sends and asks; a cheap clone for every thread.
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     pub(crate) buffers: (usize, usize),
     pub(crate) counters: Counters,
+    pub(crate) refusals: Refusals,
 }
 
 /// Whether frames can be sent to a member.
@@ -135,6 +136,10 @@ pub struct Stats {
     pub lag_ms: u64,
     /// Frames refused because a lane was full.
     pub frames_refused: u64,
+    /// Frames of a kind or version we do not know, which their sender allowed to skip.
+    pub frames_skipped: u64,
+    /// What was refused of peers and strangers, in the order of [`RefusalReason::ALL`].
+    pub refused: [u64; RefusalReason::ALL.len()],
     /// Receive buffer the kernel granted, in bytes.
     pub receive_buffer: u64,
     /// Send buffer the kernel granted, in bytes.
@@ -172,12 +177,32 @@ counters!(
     views,
     renewals,
     lag_ms,
-    frames_refused
+    frames_refused,
+    frames_skipped
 );
 
 /// One more.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
+}
+
+impl Stats {
+    /// How often something was refused for this reason.
+    pub fn refused_for(&self, reason: RefusalReason) -> u64 {
+        self.refused[reason as usize]
+    }
+}
+
+impl Shared {
+    /// So many frames were skipped.
+    pub(crate) fn skipped(&self, frames: u64) {
+        self.counters.frames_skipped.fetch_add(frames, Relaxed);
+    }
+
+    /// Ourselves, as we greet now.
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { me: Identity::clone(&self.me.load()), linked: !self.links.load().is_empty() }
+    }
 }
 
 impl Mesh {
@@ -253,11 +278,23 @@ impl Mesh {
         }
     }
 
+    /// Changes the cluster keys while everything runs. Links whose peer proved a key that is not among them are closed, and
+    /// made anew at once with one that both sides know; the others stay. On an error nothing changed.
+    ///
+    /// To change the key of a cluster: every node gets the new key with the old one as `previous`, in any order; when all
+    /// have both, every node gets the new one alone. A node started later needs only what the others accept.
+    pub async fn rotate(&self, keys: ClusterKeys) -> Result<(), RotateError> {
+        let (done, rotated) = oneshot::channel();
+        self.inputs.send(Input::Rotate { keys, done }).await.map_err(|_| RotateError::Ended)?;
+        rotated.await.unwrap_or(Err(RotateError::Ended))
+    }
+
     /// Counters for metrics.
     pub fn stats(&self) -> Stats {
         let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let (receive, send) = self.shared.buffers;
-        Stats { receive_buffer: bytes(receive), send_buffer: bytes(send), ..self.shared.counters.read() }
+        let (receive_buffer, send_buffer) = (bytes(receive), bytes(send));
+        Stats { receive_buffer, send_buffer, refused: self.shared.refusals.read(), ..self.shared.counters.read() }
     }
 
     fn noted(&self, sent: Result<(), SendError>) -> Result<(), SendError> {

@@ -186,13 +186,15 @@ pub(crate) enum ReadError {
     Ended,
 }
 
-/// Reads frames until the link breaks; waits for `ready` before every read. `deliver` says whether to go on.
+/// Reads frames until the link breaks; waits for `ready` before every read. `deliver` says whether to go on, `skipped` is told
+/// how many frames were of a kind we need not know.
 pub(crate) async fn read<F: Future<Output = ()>>(
     lane: &Lane,
     mut stream: RecvStream,
     mut decoder: Decoder,
     mut ready: impl FnMut() -> F,
     mut deliver: impl FnMut(Bytes) -> bool,
+    skipped: impl Fn(u64),
 ) -> Result<(), ReadError> {
     loop {
         while let Some((kind, body)) = decoder.poll_frame()? {
@@ -213,6 +215,7 @@ pub(crate) async fn read<F: Future<Output = ()>>(
                 | Kind::PushPull => return Err(FrameError::Malformed("lane").into()),
             }
         }
+        skipped(decoder.take_skipped());
         ready().await;
         fill(&mut stream, &mut decoder).await?;
     }

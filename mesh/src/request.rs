@@ -8,7 +8,10 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     RequestError,
@@ -27,6 +30,8 @@ pub const MAX_ANSWER: usize = 8 << 20;
 const BUDGET: u32 = 4 << 20;
 /// What a question costs beside its body.
 const BOOKKEEPING: u32 = 1024;
+/// How long a peer may take to say its question, and to take our answer: what they hold is freed then.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Bodies up to this size go before room frames, which they hardly delay; larger ones go after them, which must not wait for
 /// bulk (`mesh.md` 3 j).
 const URGENT: usize = 16 << 10;
@@ -94,9 +99,9 @@ pub(crate) async fn ask(connection: Connection, ask: Ask) {
 }
 
 /// Sends our roster and returns the peer's; `None` when the link broke or the peer refused.
-pub(crate) async fn push_pull(connection: Connection, roster: Bytes, timeout: Duration) -> Option<Bytes> {
+pub(crate) async fn push_pull(connection: Connection, roster: Bytes, limit: Duration) -> Option<Bytes> {
     let exchange = exchange(&connection, Kind::PushPull, &roster, MAX_ROSTER);
-    match tokio::time::timeout(timeout, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(Ok((Kind::Answer, body))) => Some(body),
         Ok(_) | Err(_) => None,
     }
@@ -117,7 +122,7 @@ async fn exchange(connection: &Connection, kind: Kind, body: &Bytes, limit: usiz
 
 /// A question of a peer, read whole.
 pub(crate) async fn receive(recv: RecvStream) -> Option<(Kind, Bytes)> {
-    read_message(recv, MAX_REQUEST.max(MAX_ROSTER)).await.ok()
+    timeout(PATIENCE, read_message(recv, MAX_REQUEST.max(MAX_ROSTER))).await.ok()?.ok()
 }
 
 /// Answers a question of a peer; `None` refuses it. A peer that no longer listens is no error.
@@ -128,7 +133,7 @@ pub(crate) async fn respond(mut send: SendStream, answer: Option<Bytes>) {
     };
     rank(&send, kind, body.len());
     let reply = frame(kind, &body);
-    if send.write_chunk(reply).await.is_ok() {
+    if let Ok(Ok(())) = timeout(PATIENCE, send.write_chunk(reply)).await {
         let _ = send.finish();
     }
 }
