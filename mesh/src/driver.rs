@@ -62,7 +62,7 @@ pub(crate) enum Input {
     /// Leave the cluster and tell when that is done.
     Leave(oneshot::Sender<()>),
     /// Use these keys from now on.
-    Rotate { keys: ClusterKeys, done: oneshot::Sender<Result<(), RotateError>> },
+    Rotate { keys: Box<ClusterKeys>, done: oneshot::Sender<Result<(), RotateError>> },
 }
 
 /// A bound mesh that does not run yet.

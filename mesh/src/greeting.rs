@@ -84,8 +84,7 @@ pub(crate) async fn dial(
 ) -> Result<Greeted, Failure> {
     let name = node.map_or_else(|| tls::ANY_NODE.to_owned(), tls::name_of);
     let connecting = endpoint.connect(addr, &name).map_err(|error| Failure::new(FailureKind::Silent, error))?;
-    let connection =
-        timeout(limit, connecting).await.map_err(|_| Failure::new(FailureKind::Silent, "no answer"))??;
+    let connection = timeout(limit, connecting).await.map_err(|_| Failure::new(FailureKind::Silent, "no answer"))??;
     greet(connection, node, speaker, true, limit).await
 }
 

@@ -285,7 +285,7 @@ impl Mesh {
     /// have both, every node gets the new one alone. A node started later needs only what the others accept.
     pub async fn rotate(&self, keys: ClusterKeys) -> Result<(), RotateError> {
         let (done, rotated) = oneshot::channel();
-        self.inputs.send(Input::Rotate { keys, done }).await.map_err(|_| RotateError::Ended)?;
+        self.inputs.send(Input::Rotate { keys: Box::new(keys), done }).await.map_err(|_| RotateError::Ended)?;
         rotated.await.unwrap_or(Err(RotateError::Ended))
     }
 

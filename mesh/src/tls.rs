@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ED25519, SerialNumber,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ED25519, SerialNumber,
 };
 use rustls::{
     DigitallySignedStruct, DistinguishedName, RootCertStore, SignatureScheme,
@@ -121,12 +121,9 @@ pub(crate) fn crypto(keys: &ClusterKeys, node: NodeId) -> Result<Crypto, String>
 struct Leaves(Vec<(DistinguishedName, Arc<CertifiedKey>)>);
 
 impl Leaves {
-    /// The newest that a peer accepts which named these authorities. One that accepts none gets the newest, and its refusal
-    /// says why.
-    fn accepted_by<'a>(&self, mut authorities: impl Iterator<Item = &'a [u8]> + Clone) -> Option<Arc<CertifiedKey>> {
-        let known = self.0.iter().find(|(name, _)| authorities.clone().any(|authority| authority == name.as_ref()));
-        // Peers always name some.
-        debug_assert!(authorities.next().is_some());
+    /// The newest whose authority the peer `accepts`. A peer that accepts none gets the newest, and its refusal says why.
+    fn accepted_by(&self, accepts: impl Fn(&[u8]) -> bool) -> Option<Arc<CertifiedKey>> {
+        let known = self.0.iter().find(|(name, _)| accepts(name.as_ref()));
         known.or(self.0.first()).map(|(_, leaf)| leaf.clone())
     }
 }
@@ -134,13 +131,13 @@ impl Leaves {
 impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let authorities = hello.certificate_authorities().unwrap_or_default();
-        self.accepted_by(authorities.iter().map(AsRef::as_ref))
+        self.accepted_by(|name| authorities.iter().any(|authority| authority.as_ref() == name))
     }
 }
 
 impl ResolvesClientCert for Leaves {
     fn resolve(&self, authorities: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        self.accepted_by(authorities.iter().copied())
+        self.accepted_by(|name| authorities.contains(&name))
     }
 
     fn has_certs(&self) -> bool {

@@ -80,7 +80,9 @@ fn three_nodes_change_their_key_one_after_another_under_traffic() {
     let flowing = |what: &str| {
         let arrived = |node: &Node| -> usize { (0..3).map(|from| node.received(from, 0)).sum() };
         let before: Vec<_> = nodes.iter().map(arrived).collect();
-        wait(what, Duration::from_secs(3), || nodes.iter().zip(&before).all(|(node, before)| arrived(node) > before + 20));
+        wait(what, Duration::from_secs(3), || {
+            nodes.iter().zip(&before).all(|(node, before)| arrived(node) > before + 20)
+        });
     };
     under_traffic(&nodes, || {
         flowing("traffic before");

@@ -23,7 +23,7 @@ use crate::{
         PlacementReport,
     },
     context::Context,
-    metrics::{self, Label as _, Lane},
+    metrics::{self, Label as _, Lane, MeshRefusal},
 };
 
 /// How long a peer may take to tell its figures.
@@ -189,6 +189,7 @@ fn member_state(state: mesh::MemberState) -> MemberState {
 pub(crate) struct Sampler {
     seen: std::collections::BTreeMap<NodeId, [mesh::LaneInfo; LANES as usize]>,
     store: persistence::Stats,
+    mesh: mesh::Stats,
 }
 
 impl Sampler {
@@ -221,6 +222,15 @@ impl Sampler {
         metrics.store_damaged_sections.inc_by(now.damaged - before.damaged);
     }
 
+    fn sample_refusals(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {
+        let now = mesh.stats();
+        let before = std::mem::replace(&mut self.mesh, now.clone());
+        for (reason, label) in MeshRefusal::ALL.iter().enumerate() {
+            metrics.mesh_refused.of(*label).inc_by(now.refused[reason] - before.refused[reason]);
+        }
+        metrics.mesh_skipped.inc_by(now.frames_skipped - before.frames_skipped);
+    }
+
     fn sample_mesh(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let links = mesh.links();
@@ -251,6 +261,7 @@ impl Sampler {
                 metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(|lane| lane.received_bytes));
             }
         }
+        self.sample_refusals(metrics, mesh);
         let view = mesh.view();
         for state in [MemberState::Alive, MemberState::Suspect, MemberState::Draining, MemberState::Down] {
             let members = view.members.iter().chain(&view.outside);

@@ -24,8 +24,8 @@ use prometheus_client::registry::Registry;
 
 pub use by::{By, ByThread};
 pub use label::{
-    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, PacketType, Queue,
-    RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
+    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
+    Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
 };
 
 /// A gauge of seconds.
@@ -108,6 +108,9 @@ metrics! {
     slots_open: By<SlotRole, Gauge> = "Slots in use that this node has a part in";
     slots_single_copy: Gauge = "Slots in use and owned here that the loss of this node would damage";
     cluster_members: By<MemberState, Gauge> = "Members of the cluster as this node sees them";
+    cluster_key_reloads: By<ReloadResult, Counter> = "Changed cluster keys, taken over or not";
+    mesh_refused: By<MeshRefusal, Counter> = "What was refused of peers and of strangers on the mesh port";
+    mesh_skipped: Counter = "Frames of a later version that may be skipped, and were";
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";
     mesh_bytes: By<Direction, Counter> = "Bytes over links";

@@ -16,7 +16,13 @@ use mesh::{
     },
 };
 
-use crate::{api::Fact, cluster::figures, context::Context, message::Message, metrics::DropReason};
+use crate::{
+    api::Fact,
+    cluster::figures,
+    context::Context,
+    message::Message,
+    metrics::{DropReason, Metrics},
+};
 
 /// See the module.
 pub(crate) struct Peers {
@@ -53,8 +59,7 @@ impl Peers {
     }
 
     fn drop(&self, from: mesh::NodeId, error: &DecodeError) {
-        tracing::warn!(%from, %error, "dropped a frame of a peer");
-        self.context.metrics.dropped.of(DropReason::Mesh).inc();
+        note_dropped(&self.context.metrics, from, error);
     }
 
     fn frame(&self, from: mesh::NodeId, frame: Bytes) {
@@ -79,8 +84,19 @@ impl Peers {
                     self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
                 }
             }
-            Err(error) => tracing::warn!(%error, "refused a question of a peer"),
+            Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }
+    }
+}
+
+/// Counts a frame of a peer that cannot be read: one of a later version is skipped, any other is dropped. A peer could send
+/// many: they are counted, and only those who ask for it are told of each.
+pub(crate) fn note_dropped(metrics: &Metrics, from: mesh::NodeId, error: &DecodeError) {
+    tracing::debug!(%from, %error, "dropped a frame of a peer");
+    if error.is_newer() {
+        metrics.mesh_skipped.inc();
+    } else {
+        metrics.dropped.of(DropReason::Mesh).inc();
     }
 }
 

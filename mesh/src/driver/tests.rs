@@ -3,7 +3,7 @@
 //! Invariants: each case speaks QUIC by hand against a real driver on the same runtime.
 
 use bytes::BytesMut;
-use quinn::{Connection, Endpoint, ConnectionError, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, SendStream};
 
 use super::*;
 use crate::{

@@ -9,11 +9,13 @@
     reason = "helpers of tests fail the test; real time is what they wait for"
 )]
 
+pub(crate) mod evil;
 pub(crate) mod proxy;
 
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
@@ -95,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) recorder: Recorder,
     pub(crate) addr: SocketAddr,
+    /// Of its thread, in `/proc`.
+    task: PathBuf,
     stop: CancellationToken,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
@@ -121,12 +125,12 @@ impl Node {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let driver = bind(config).unwrap();
-                sender.send(driver.handle()).unwrap();
+                sender.send((driver.handle(), std::fs::read_link("/proc/thread-self").unwrap())).unwrap();
                 driver.run(handler, stopping).await
             })
         });
-        let mesh = receiver.recv().unwrap();
-        Node { addr: mesh.address(), mesh, recorder, stop, thread: Some(thread) }
+        let (mesh, task) = receiver.recv().unwrap();
+        Node { addr: mesh.address(), mesh, recorder, task: Path::new("/proc").join(task), stop, thread: Some(thread) }
     }
 
     /// A node of a cluster with these seeds.
@@ -145,6 +149,12 @@ impl Node {
     pub(crate) fn ask(&self, to: u16, body: impl Into<Bytes>, within: Duration) -> Result<Bytes, RequestError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(self.mesh.request(NodeId(to), body.into(), within))
+    }
+
+    /// Processor time its thread took so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(self.task.join("schedstat")).unwrap();
+        Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
     }
 
     /// The nodes of its present view.

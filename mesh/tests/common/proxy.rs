@@ -20,6 +20,9 @@ use tokio_util::sync::CancellationToken;
 /// Bytes that wait at a narrow place before it drops.
 const BUFFER: f64 = 32_768.0;
 
+/// Datagrams that are kept for a replay.
+const RECORDED: usize = 200;
+
 /// What the line does to datagrams; all zero is a good one.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Line {
@@ -45,6 +48,7 @@ pub(crate) struct Line {
 struct Shared {
     line: Mutex<Line>,
     target: Mutex<Option<SocketAddr>>,
+    recorded: Mutex<Vec<Vec<u8>>>,
     passed: AtomicU64,
     spoiled: AtomicU64,
 }
@@ -84,6 +88,11 @@ impl Proxy {
     /// Changes the line from now on.
     pub(crate) fn set(&self, line: Line) {
         *self.shared.line.lock().unwrap() = line;
+    }
+
+    /// The first datagrams that passed, of both directions.
+    pub(crate) fn recorded(&self) -> Vec<Vec<u8>> {
+        self.shared.recorded.lock().unwrap().clone()
     }
 
     /// Datagrams that passed, and those that were lost, repeated or overtaken.
@@ -162,6 +171,11 @@ impl Way {
             return;
         };
         self.shared.passed.fetch_add(1, SeqCst);
+        let mut recorded = self.shared.recorded.lock().unwrap();
+        if recorded.len() < RECORDED {
+            recorded.push(datagram.to_vec());
+        }
+        drop(recorded);
         let jitter = line.jitter.mul_f64(f64::from(u32::try_from(next(&mut self.random) % 1_000).unwrap()) / 1_000.0);
         let late = if spoil(overtaken) { line.late } else { Duration::ZERO };
         let wait = queued + line.delay + jitter + late;

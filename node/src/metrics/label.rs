@@ -135,9 +135,9 @@ label! {
 }
 
 label! {
-    /// What became of a changed certificate.
+    /// What became of a changed certificate or cluster key.
     ReloadResult as "result" {
-        Replaced = "replaced", "New handshakes show it.";
+        Replaced = "replaced", "New handshakes use it.";
         Refused = "refused", "It cannot serve; the old one goes on.";
     }
 }
@@ -191,6 +191,23 @@ label! {
         Down = "down", "Lost.";
     }
 }
+
+label! {
+    /// Why something was refused on the mesh port, in the order of `mesh::RefusalReason::ALL`.
+    MeshRefusal as "reason" {
+        Key = "key", "No cluster key, another one, or no TLS of ours.";
+        Timeout = "timeout", "A handshake or greeting that was not finished in time.";
+        Crowded = "crowded", "Too many handshakes at once.";
+        Version = "version", "Another protocol, number of slots or of lanes.";
+        Identity = "identity", "A certificate of another node.";
+        Twin = "twin", "A node that was started twice.";
+        Malformed = "malformed", "Bytes that are no frame where one was due.";
+        Gossip = "gossip", "A gossip packet or roster that cannot be read.";
+        Question = "question", "A question that cannot be read or is too large.";
+    }
+}
+
+const _: () = assert!(MeshRefusal::ALL.len() == mesh::RefusalReason::ALL.len(), "one word per reason");
 
 label! {
     /// A lane of a link: that of a slot is `slot % 4`.
