@@ -124,8 +124,8 @@ fn saturated(work: impl FnOnce(&Node, &Node)) {
 #[test]
 fn questions_and_gossip_pass_full_lanes_on_a_narrow_line() {
     saturated(|first, second| {
-        let versions = || [first.mesh.view().version, second.mesh.view().version];
-        let before = versions();
+        let views = |node: &Node| node.recorder.seen.lock().unwrap().views.clone();
+        let before = [views(first).len(), views(second).len()];
         let mut took: Vec<Duration> = (0..40)
             .map(|n| {
                 let asked = Instant::now();
@@ -139,7 +139,10 @@ fn questions_and_gossip_pass_full_lanes_on_a_narrow_line() {
         // Long enough for a false suspicion to become a false death.
         let start = Instant::now();
         wait("six seconds of full lanes", Duration::from_secs(7), || start.elapsed() > Duration::from_secs(6));
-        assert_eq!(versions(), before, "somebody was suspected");
+        // A starved machine may suspect for a moment; nobody may act on it.
+        for (node, before) in [first, second].into_iter().zip(before) {
+            assert!(views(node)[before..].iter().all(|members| *members == [0, 1]), "{:?}", views(node));
+        }
         assert_eq!([first.mesh.stats().renewals, second.mesh.stats().renewals], [0, 0]);
         assert_eq!([first.links().len(), second.links().len()], [1, 1], "a link broke");
     });

@@ -228,6 +228,7 @@ impl Sampler {
         for (reason, label) in MeshRefusal::ALL.iter().enumerate() {
             metrics.mesh_refused.of(*label).inc_by(now.refused[reason] - before.refused[reason]);
         }
+        metrics.mesh_reconnects.inc_by(now.links_down - before.links_down);
         metrics.mesh_skipped.inc_by(now.frames_skipped - before.frames_skipped);
     }
 

@@ -110,6 +110,7 @@ metrics! {
     cluster_members: By<MemberState, Gauge> = "Members of the cluster as this node sees them";
     cluster_key_reloads: By<ReloadResult, Counter> = "Changed cluster keys, taken over or not";
     mesh_refused: By<MeshRefusal, Counter> = "What was refused of peers and of strangers on the mesh port";
+    mesh_reconnects: Counter = "Links that ended, for whatever reason";
     mesh_skipped: Counter = "Frames of a later version that may be skipped, and were";
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";
