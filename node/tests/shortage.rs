@@ -22,17 +22,6 @@ use support::{
 /// Between looks at the node, each some 800 KB of messages apart.
 const FLOOD_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-fn ack(socket: &mut WebSocket, name: &str, argument: &str) -> String {
-    socket.text(&format!(r#"420["{name}",{argument}]"#));
-    loop {
-        match socket.packet() {
-            Frame::Text(ack) if ack.starts_with("430[") => return ack,
-            Frame::Text(_) => {}
-            other => panic!("{other:?} instead of an ack"),
-        }
-    }
-}
-
 #[test]
 fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operator_and_recovers() {
     let node = Node::start_short_of_descriptors(80, &[("STARLING_SERVER__SHARDS", "2")]);
@@ -59,7 +48,7 @@ fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operato
     drop(members);
     until("a recovery", || WebSocket::open(node.clients, FRESH_WEBSOCKET).is_ok());
     let mut socket = WebSocket::connected(node.clients);
-    assert!(ack(&mut socket, "room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(socket.ask("room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
     node.check().unwrap();
     node.stop().unwrap();
 }
@@ -77,7 +66,7 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     assert_eq!(exchange(node.clients, &post(&query, b"40")).unwrap().body, "ok");
     assert_eq!(exchange(node.clients, &get(&query)).unwrap().status, 200);
     let mut laggard = WebSocket::connected(node.clients);
-    assert!(ack(&mut laggard, "room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(laggard.ask("room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
     let mut publisher = WebSocket::connected(node.clients);
 
     let flood = |volatile: bool| {
@@ -86,7 +75,7 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     let mut levels = vec![0];
     let mut refusals = Vec::new();
     for n in 0.. {
-        let answer = ack(&mut publisher, "room:publish", &flood(false));
+        let answer = publisher.ask("room:publish", &flood(false));
         if answer.contains("\"overloaded\"") {
             refusals.push(answer);
         } else {
@@ -114,14 +103,14 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     let newcomer = WebSocket::open(node.clients, FRESH_WEBSOCKET).err().flatten().expect("a refusal");
     assert_eq!((newcomer.status, newcomer.header("retry-after")), (503, Some("5")));
     assert!(newcomer.body.contains("memory"), "{}", newcomer.body);
-    assert!(ack(&mut publisher, "room:publish", &flood(true)).contains("\"overloaded\""));
+    assert!(publisher.ask("room:publish", &flood(true)).contains("\"overloaded\""));
     until("the end of the polling session", || {
         metric(&node, r#"starling_connections_closed_total{reason="overloaded"}"#) == 1.0
     });
     until("the end of the laggard", || metric(&node, "starling_slow_consumers_closed_total") == 1.0);
     assert!(rejected(&node, "memory") >= 3.0);
     // What costs nothing goes on.
-    assert!(ack(&mut publisher, "room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(publisher.ask("room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
     node.check().unwrap();
     node.stop().unwrap();
 }

@@ -4,8 +4,10 @@
 //! is ended whatever happens to the test.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Mutex,
     thread,
@@ -41,6 +43,14 @@ impl Node {
     /// The same with a configuration file: what it does not say is as strict as in production.
     pub(crate) fn start_with_file(file: &str, settings: &[(&str, &str)]) -> Node {
         Node::start(program(), Some(file), settings)
+    }
+
+    /// As `start_with`, of a program with a node embedded, one of `node/examples`.
+    pub(crate) fn start_example(name: &str, settings: &[(&str, &str)]) -> Node {
+        let starling = program();
+        let path = Path::new(starling.get_program()).with_file_name("examples").join(name);
+        assert!(path.is_file(), "{} is built by `cargo build -p node --examples`", path.display());
+        Node::start(without_settings(path), None, settings)
     }
 
     /// As `start_with`, with so few descriptors.
@@ -143,7 +153,11 @@ impl Drop for Node {
 
 /// The program under test, without the settings of whoever runs the test.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    without_settings(env!("CARGO_BIN_EXE_starling"))
+}
+
+fn without_settings(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STARLING_")) {
         command.env_remove(name);
     }

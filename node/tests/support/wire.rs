@@ -208,6 +208,18 @@ impl WebSocket {
         panic!("the node said nothing but {HEARTBEATS_MAX} heartbeats");
     }
 
+    /// Emits an event in `/` and waits for its ack; what comes before it is passed over.
+    pub(crate) fn ask(&mut self, event: &str, argument: &str) -> String {
+        self.text(&format!(r#"420["{event}",{argument}]"#));
+        loop {
+            match self.packet() {
+                Frame::Text(ack) if ack.starts_with("430[") => return ack,
+                Frame::Text(_) => {}
+                other => panic!("{other:?} instead of an ack"),
+            }
+        }
+    }
+
     fn read(&mut self) -> Option<Frame> {
         let reader = &mut self.connection.reader;
         let mut head = [0; 2];
