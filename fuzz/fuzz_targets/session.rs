@@ -15,6 +15,9 @@ use protocol::{
     },
 };
 
+#[path = "../../protocol/src/engine/session/tests/pace.rs"]
+mod pace;
+
 /// The session and what its peers know.
 struct World {
     session: Session,
@@ -28,17 +31,8 @@ struct World {
 
 impl World {
     fn new(transport: Transport, now: Instant) -> World {
-        let config = SessionConfig {
-            ping_interval: Duration::from_millis(300),
-            ping_timeout: Duration::from_millis(200),
-            upgrade_timeout: Duration::from_secs(10),
-            max_payload: 1000,
-            packets_per_payload: 8,
-            websocket_upgrade: true,
-            polling_close_wait: Duration::from_secs(30),
-        };
         let sid = Sid::mint(1, 2, 3, [4; 12], &SidKey::new(b"fuzz"));
-        let session = Session::new(Arc::new(config), transport, &sid, now);
+        let session = Session::new(Arc::new(pace::config()), transport, &sid, now);
         World { session, now, open_polls: 0, sent: VecDeque::new(), count: 0, closed: false }
     }
 

@@ -4,6 +4,8 @@
 
 use quinn::{Connection, ConnectionError, VarInt};
 
+use crate::RefusalReason;
+
 /// Codes connections are closed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CloseCode {
@@ -23,6 +25,10 @@ pub(crate) enum CloseCode {
     WrongIdentity = 7,
     /// We dialled ourselves.
     Ourselves = 8,
+    /// The cluster key its certificate came from is not accepted any more; another handshake finds one both know.
+    Rekeyed = 9,
+    /// An earlier process of the dialling node is alive: this one must stop.
+    Twin = 10,
 }
 
 impl CloseCode {
@@ -44,6 +50,8 @@ pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
     /// For the log.
     pub(crate) reason: String,
+    /// What it counts as, if somebody refused somebody.
+    pub(crate) refusal: Option<RefusalReason>,
 }
 
 /// What a failure means for us.
@@ -61,16 +69,33 @@ pub(crate) enum FailureKind {
     Ourselves,
     /// A later process of our node exists: we must stop.
     Superseded,
+    /// An earlier process of our node is alive: we must stop.
+    Twin,
 }
 
 impl Failure {
     pub(crate) fn new(kind: FailureKind, reason: impl std::fmt::Display) -> Failure {
-        Failure { kind, reason: reason.to_string() }
+        let refusal = match kind {
+            FailureKind::Handshake => Some(RefusalReason::Key),
+            FailureKind::Superseded | FailureKind::Twin => Some(RefusalReason::Twin),
+            FailureKind::Silent | FailureKind::Refused | FailureKind::Duplicate | FailureKind::Ourselves => None,
+        };
+        Failure { kind, reason: reason.to_string(), refusal }
+    }
+
+    /// The other side did not come to an end in time.
+    pub(crate) fn late(reason: &str) -> Failure {
+        Failure { refusal: Some(RefusalReason::Timeout), ..Failure::new(FailureKind::Silent, reason) }
     }
 
     /// We closed it with this code.
     pub(crate) fn ours(code: CloseCode, reason: &str) -> Failure {
-        Failure::new(kind(code.code()), format!("{code:?}: {reason}"))
+        coded(code.code(), format!("{code:?}: {reason}"))
+    }
+
+    /// We closed it because it has to stop, which is no reason for us to.
+    pub(crate) fn theirs(code: CloseCode, reason: &str) -> Failure {
+        Failure { kind: FailureKind::Refused, ..Failure::ours(code, reason) }
     }
 }
 
@@ -82,27 +107,39 @@ impl From<ConnectionError> for Failure {
                 match close.error_code {
                     // That a later process took our place is told to us by the word "replaced".
                     code if code == CloseCode::Replaced.code() => Failure::new(FailureKind::Superseded, reason),
-                    code => Failure::new(kind(code), reason),
+                    code => coded(code, reason),
                 }
             }
+            ConnectionError::TimedOut => Failure::late("timed out"),
             ConnectionError::TransportError(_) | ConnectionError::ConnectionClosed(_) => {
                 Failure::new(FailureKind::Handshake, error)
             }
             ConnectionError::VersionMismatch
             | ConnectionError::Reset
-            | ConnectionError::TimedOut
             | ConnectionError::LocallyClosed
             | ConnectionError::CidsExhausted => Failure::new(FailureKind::Silent, error),
         }
     }
 }
 
+fn coded(code: VarInt, reason: String) -> Failure {
+    let failure = Failure::new(kind(code), reason);
+    let counts_as = [
+        (CloseCode::Incompatible, RefusalReason::Version),
+        (CloseCode::Malformed, RefusalReason::Malformed),
+        (CloseCode::WrongIdentity, RefusalReason::Identity),
+    ];
+    let found = counts_as.into_iter().find(|(of, _)| of.code() == code).map(|(_, reason)| reason);
+    Failure { refusal: found.or(failure.refusal), ..failure }
+}
+
 fn kind(code: VarInt) -> FailureKind {
     match code {
         code if code == CloseCode::Superseded.code() => FailureKind::Superseded,
+        code if code == CloseCode::Twin.code() => FailureKind::Twin,
         code if code == CloseCode::Duplicate.code() => FailureKind::Duplicate,
         code if code == CloseCode::Ourselves.code() => FailureKind::Ourselves,
-        code if code == CloseCode::Leaving.code() => FailureKind::Silent,
+        code if code == CloseCode::Leaving.code() || code == CloseCode::Rekeyed.code() => FailureKind::Silent,
         _ => FailureKind::Refused,
     }
 }

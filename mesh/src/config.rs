@@ -5,7 +5,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{ClusterKey, NodeId};
+use crate::{ClusterKeys, NodeId};
 
 /// Longest node name in bytes; longer names are cut. A name travels in every gossip packet.
 pub(crate) const MAX_NAME: usize = 63;
@@ -20,7 +20,7 @@ pub struct Config {
     /// This process start: higher than any earlier one of the same ordinal (persisted + 1, or milliseconds at boot).
     pub generation: u64,
     /// The secret all nodes share; certificates are derived from it.
-    pub key: ClusterKey,
+    pub keys: ClusterKeys,
     /// UDP address to bind; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Address peers shall use. `None`: the listen address, or, when that is unspecified, the address peers see us at.
@@ -35,12 +35,18 @@ pub struct Config {
 
 impl Config {
     /// A configuration with default timings, no seeds and no advertised address.
-    pub fn new(node: NodeId, name: impl Into<String>, generation: u64, key: ClusterKey, listen: SocketAddr) -> Config {
+    pub fn new(
+        node: NodeId,
+        name: impl Into<String>,
+        generation: u64,
+        keys: impl Into<ClusterKeys>,
+        listen: SocketAddr,
+    ) -> Config {
         Config {
             node,
             name: name.into(),
             generation,
-            key,
+            keys: keys.into(),
             listen,
             advertise: None,
             seeds: Vec::new(),

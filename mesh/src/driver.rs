@@ -4,6 +4,7 @@
 //! ([`Input`], a bounded queue; gossip is dropped when it is full, everything else waits, and the loop never waits for a
 //! task); a stop ends every task before `run` returns.
 
+mod dialling;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -23,13 +24,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use self::state::State;
 use crate::{
-    BindError, Config, Handler, Mesh, NodeId, RunError, clock,
+    BindError, ClusterKeys, Config, Handler, Mesh, RefusalReason, RotateError, RunError, clock,
     close::Failure,
     endpoint::{self, Bound},
-    greeting::{self, Greeted},
+    greeting::{self, Greeted, Speaker, Target, Way},
     handle::{Counters, Shared, count},
     link::{Context, Link},
     membership::{Identity, Membership},
+    refusals::Refusals,
     rng::{SplitMix, random_seed},
 };
 
@@ -42,13 +44,11 @@ const STOP_LIMIT: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(crate) enum Input {
     /// A connection finished its greeting.
-    Greeted {
-        greeted: Box<Greeted>,
-        /// What was dialled, if we did.
-        target: Option<Target>,
-    },
+    Greeted { greeted: Box<Greeted>, way: Way },
+    /// As above, of a later process of a linked node; whether the earlier one answers.
+    Asked { greeted: Box<Greeted>, way: Way, earlier: Arc<Link>, answers: bool },
     /// A connection came to nothing.
-    Failed { failure: Failure, target: Option<Target> },
+    Failed { failure: Failure, way: Way },
     /// The connection of a link ended.
     Closed { link: Arc<Link>, error: ConnectionError },
     /// A gossip packet.
@@ -61,15 +61,8 @@ pub(crate) enum Input {
     Drain,
     /// Leave the cluster and tell when that is done.
     Leave(oneshot::Sender<()>),
-}
-
-/// Something we dialled.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Target {
-    /// Whom we meant to reach; a seed may be anyone.
-    pub(crate) node: Option<NodeId>,
-    /// Where.
-    pub(crate) addr: SocketAddr,
+    /// Use these keys from now on.
+    Rotate { keys: Box<ClusterKeys>, done: oneshot::Sender<Result<(), RotateError>> },
 }
 
 /// A bound mesh that does not run yet.
@@ -102,6 +95,7 @@ pub fn bind(config: Config) -> Result<Driver, BindError> {
         address: bound.address,
         buffers: (bound.receive_buffer, bound.send_buffer),
         counters: Counters::default(),
+        refusals: Refusals::default(),
     };
     let (sender, inputs) = mpsc::channel(INPUTS);
     let mesh = Mesh { shared: Arc::new(shared), inputs: sender };
@@ -136,16 +130,16 @@ impl Driver {
     pub async fn run(self, handler: impl Handler, stop: CancellationToken) -> Result<(), RunError> {
         let Driver { config, bound, membership, mesh, mut inputs, rng } = self;
         let tracker = TaskTracker::new();
-        let context = Context { handler: Arc::new(handler), inputs: mesh.inputs.clone(), tracker: tracker.clone() };
+        let (inputs_of_tasks, shared) = (mesh.inputs.clone(), mesh.shared.clone());
+        let context = Context { handler: Arc::new(handler), inputs: inputs_of_tasks, tracker: tracker.clone(), shared };
         let accepting = Accepting {
             context: context.clone(),
-            shared: mesh.shared.clone(),
             limit: config.timings.dial_timeout,
             half_open: bound.half_open_limit,
         };
-        let endpoint = bound.endpoint;
+        let endpoint = bound.gate.endpoint().clone();
         tracker.spawn(accepting.run(endpoint.clone()));
-        let mut state = State::new(config, endpoint.clone(), context, mesh.shared, membership, rng);
+        let mut state = State::new(config, bound.gate, context, membership, rng);
         let result = turn(&mut state, &mut inputs, &stop).await;
         state.stop("stopping");
         drop(inputs);
@@ -183,7 +177,6 @@ async fn turn<H: Handler>(
 /// Takes connections in and greets them.
 struct Accepting<H> {
     context: Context<H>,
-    shared: Arc<Shared>,
     limit: Duration,
     half_open: usize,
 }
@@ -196,7 +189,8 @@ impl<H: Handler> Accepting<H> {
         while let Some(incoming) = endpoint.accept().await {
             let crowded = permits.available_permits() < self.half_open;
             let Ok(permit) = permits.clone().try_acquire_owned() else {
-                count(&self.shared.counters.accepts_refused);
+                count(&self.context.shared.counters.accepts_refused);
+                self.context.shared.refusals.count(RefusalReason::Crowded);
                 incoming.refuse();
                 continue;
             };
@@ -214,12 +208,12 @@ impl<H: Handler> Accepting<H> {
     }
 
     fn greet(&self, incoming: Incoming) -> impl Future<Output = ()> + Send + use<H> {
-        let (inputs, shared, limit) = (self.context.inputs.clone(), self.shared.clone(), self.limit);
+        let (inputs, shared, limit) = (self.context.inputs.clone(), self.context.shared.clone(), self.limit);
+        let way = Way::Accepted(incoming.remote_address());
         async move {
-            let me = Identity::clone(&shared.me.load());
-            let input = match greeting::accept(incoming, me, limit).await {
-                Ok(greeted) => Input::Greeted { greeted: Box::new(greeted), target: None },
-                Err(failure) => Input::Failed { failure, target: None },
+            let input = match greeting::accept(incoming, shared.speaker(), limit).await {
+                Ok(greeted) => Input::Greeted { greeted: Box::new(greeted), way },
+                Err(failure) => Input::Failed { failure, way },
             };
             // The loop may have ended meanwhile.
             let _ = inputs.send(input).await;
@@ -231,13 +225,14 @@ impl<H: Handler> Accepting<H> {
 pub(crate) async fn dial(
     endpoint: Endpoint,
     target: Target,
-    me: Identity,
+    speaker: Speaker,
     limit: Duration,
     inputs: mpsc::Sender<Input>,
 ) {
-    let input = match greeting::dial(endpoint, target.addr, target.node, me, limit).await {
-        Ok(greeted) => Input::Greeted { greeted: Box::new(greeted), target: Some(target) },
-        Err(failure) => Input::Failed { failure, target: Some(target) },
+    let way = Way::Dialled(target);
+    let input = match greeting::dial(endpoint, target.addr, target.node, speaker, limit).await {
+        Ok(greeted) => Input::Greeted { greeted: Box::new(greeted), way },
+        Err(failure) => Input::Failed { failure, way },
     };
     // The loop may have ended meanwhile.
     let _ = inputs.send(input).await;

@@ -40,10 +40,21 @@ pub enum BindError {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum RunError {
     /// A process with our ordinal and a higher generation is in the cluster; it is the node now, we are not.
-    #[error("node {node} was started again elsewhere, later than this process")]
+    #[error("this node was started twice: {reason}")]
     Superseded {
         /// Our ordinal.
         node: NodeId,
+        /// Who says so, where both processes are, and what to do.
+        reason: String,
+    },
+    /// A process with our ordinal and a lower generation is in the cluster and answers: it stays the node, so that two that
+    /// are both restarted whenever they end do not take turns.
+    #[error("this node was started twice: {reason}")]
+    Twin {
+        /// Our ordinal.
+        node: NodeId,
+        /// Who says so, where both processes are, and what to do.
+        reason: String,
     },
     /// The cluster declared us down again and again: most likely the node name is started twice.
     #[error(
@@ -57,6 +68,17 @@ pub enum RunError {
         /// In what time.
         within: Duration,
     },
+}
+
+/// [`crate::Mesh::rotate`] failed; the keys are the old ones.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RotateError {
+    /// Certificates could not be made from the keys; a defect of this build.
+    #[error("cannot derive certificates from the cluster keys: {0}")]
+    Certificate(String),
+    /// The driver has ended or never ran.
+    #[error("the mesh does not run")]
+    Ended,
 }
 
 /// A frame was not queued; nothing was sent. Repeating is safe.

@@ -17,7 +17,10 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{BatchError, NodeId, RequestError, SendError, View, driver::Input, link::Link, membership::Identity};
+use crate::{
+    BatchError, ClusterKeys, LANES, NodeId, RefusalReason, RequestError, RotateError, SendError, View, driver::Input,
+    greeting::Speaker, lane::Lane, link::Link, membership::Identity, refusals::Refusals,
+};
 
 /// Sends and asks; a cheap clone for every thread.
 #[derive(Clone, Debug)]
@@ -35,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     pub(crate) buffers: (usize, usize),
     pub(crate) counters: Counters,
+    pub(crate) refusals: Refusals,
 }
 
 /// Whether frames can be sent to a member.
@@ -44,6 +48,31 @@ pub enum LinkState {
     Up,
     /// The member is known and alive, but there is no link to it now.
     Missing,
+}
+
+/// One lane of a link, our half of it. Counters start at zero with every new link.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct LaneInfo {
+    /// Bytes waiting, at most [`crate::LANE_HARD_BYTES`].
+    pub queued_bytes: usize,
+    /// Frames refused because it was full.
+    pub refused: u64,
+    /// Application frames handed to QUIC.
+    pub sent_frames: u64,
+    /// Their bytes, without headers.
+    pub sent_bytes: u64,
+    /// Application frames received.
+    pub received_frames: u64,
+    /// Their bytes, without headers.
+    pub received_bytes: u64,
+}
+
+impl LaneInfo {
+    fn of(lane: &Lane) -> LaneInfo {
+        let ((sent_frames, sent_bytes), (received_frames, received_bytes)) = (lane.sent.read(), lane.received.read());
+        let (queued_bytes, refused) = (lane.queued_bytes(), lane.refused());
+        LaneInfo { queued_bytes, refused, sent_frames, sent_bytes, received_frames, received_bytes }
+    }
 }
 
 /// The link to one member. Counters start at zero with every new link.
@@ -57,22 +86,21 @@ pub struct LinkInfo {
     pub addr: SocketAddr,
     /// Smoothed round trip.
     pub rtt: Duration,
-    /// Bytes waiting in our lanes.
-    pub queued_bytes: usize,
-    /// Application frames handed to QUIC.
-    pub sent_frames: u64,
-    /// Their bytes, without headers.
-    pub sent_bytes: u64,
-    /// Application frames received.
-    pub received_frames: u64,
-    /// Their bytes, without headers.
-    pub received_bytes: u64,
+    /// Each lane, by its number.
+    pub lanes: [LaneInfo; LANES as usize],
     /// UDP datagrams sent for this link, everything included.
     pub sent_packets: u64,
     /// UDP datagrams received for this link.
     pub received_packets: u64,
     /// QUIC packets counted as lost.
     pub lost_packets: u64,
+}
+
+impl LinkInfo {
+    /// One figure of all lanes together.
+    pub fn sum(&self, figure: impl Fn(&LaneInfo) -> u64) -> u64 {
+        self.lanes.iter().map(figure).sum()
+    }
 }
 
 /// Counters of the whole mesh since start, for metrics.
@@ -108,6 +136,10 @@ pub struct Stats {
     pub lag_ms: u64,
     /// Frames refused because a lane was full.
     pub frames_refused: u64,
+    /// Frames of a kind or version we do not know, which their sender allowed to skip.
+    pub frames_skipped: u64,
+    /// What was refused of peers and strangers, in the order of [`RefusalReason::ALL`].
+    pub refused: [u64; RefusalReason::ALL.len()],
     /// Receive buffer the kernel granted, in bytes.
     pub receive_buffer: u64,
     /// Send buffer the kernel granted, in bytes.
@@ -145,12 +177,32 @@ counters!(
     views,
     renewals,
     lag_ms,
-    frames_refused
+    frames_refused,
+    frames_skipped
 );
 
 /// One more.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
+}
+
+impl Stats {
+    /// How often something was refused for this reason.
+    pub fn refused_for(&self, reason: RefusalReason) -> u64 {
+        self.refused[reason as usize]
+    }
+}
+
+impl Shared {
+    /// So many frames were skipped.
+    pub(crate) fn skipped(&self, frames: u64) {
+        self.counters.frames_skipped.fetch_add(frames, Relaxed);
+    }
+
+    /// Ourselves, as we greet now.
+    pub(crate) fn speaker(&self) -> Speaker {
+        Speaker { me: Identity::clone(&self.me.load()), linked: !self.links.load().is_empty() }
+    }
 }
 
 impl Mesh {
@@ -226,11 +278,23 @@ impl Mesh {
         }
     }
 
+    /// Changes the cluster keys while everything runs. Links whose peer proved a key that is not among them are closed, and
+    /// made anew at once with one that both sides know; the others stay. On an error nothing changed.
+    ///
+    /// To change the key of a cluster: every node gets the new key with the old one as `previous`, in any order; when all
+    /// have both, every node gets the new one alone. A node started later needs only what the others accept.
+    pub async fn rotate(&self, keys: ClusterKeys) -> Result<(), RotateError> {
+        let (done, rotated) = oneshot::channel();
+        self.inputs.send(Input::Rotate { keys: Box::new(keys), done }).await.map_err(|_| RotateError::Ended)?;
+        rotated.await.unwrap_or(Err(RotateError::Ended))
+    }
+
     /// Counters for metrics.
     pub fn stats(&self) -> Stats {
         let bytes = |bytes: usize| u64::try_from(bytes).unwrap_or(u64::MAX);
         let (receive, send) = self.shared.buffers;
-        Stats { receive_buffer: bytes(receive), send_buffer: bytes(send), ..self.shared.counters.read() }
+        let (receive_buffer, send_buffer) = (bytes(receive), bytes(send));
+        Stats { receive_buffer, send_buffer, refused: self.shared.refusals.read(), ..self.shared.counters.read() }
     }
 
     fn noted(&self, sent: Result<(), SendError>) -> Result<(), SendError> {
@@ -247,11 +311,7 @@ fn missing(node: NodeId, addr: SocketAddr) -> LinkInfo {
         state: LinkState::Missing,
         addr,
         rtt: Duration::ZERO,
-        queued_bytes: 0,
-        sent_frames: 0,
-        sent_bytes: 0,
-        received_frames: 0,
-        received_bytes: 0,
+        lanes: Default::default(),
         sent_packets: 0,
         received_packets: 0,
         lost_packets: 0,
@@ -268,13 +328,8 @@ fn info(link: &Link) -> LinkInfo {
         lost_packets: stats.path.lost_packets,
         ..missing(link.node(), link.remote())
     };
-    for lane in link.lanes() {
-        let ((sent_frames, sent_bytes), (received_frames, received_bytes)) = (lane.sent.read(), lane.received.read());
-        info.queued_bytes += lane.queued_bytes();
-        info.sent_frames += sent_frames;
-        info.sent_bytes += sent_bytes;
-        info.received_frames += received_frames;
-        info.received_bytes += received_bytes;
+    for (info, lane) in info.lanes.iter_mut().zip(link.lanes()) {
+        *info = LaneInfo::of(lane);
     }
     info
 }

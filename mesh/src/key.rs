@@ -37,9 +37,42 @@ impl ClusterKey {
     }
 }
 
+impl ClusterKey {
+    /// Tells keys apart without telling them: 16 hexadecimal digits, the same on every node.
+    pub fn name(&self) -> String {
+        let secret = self.derive("mesh key name");
+        secret[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
 impl std::fmt::Debug for ClusterKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ClusterKey(redacted)")
+    }
+}
+
+/// The keys a node accepts from its peers: one, or two while the cluster changes from one to the other.
+///
+/// Nodes need not change in step: each side of a handshake names the keys it accepts, and the other shows a certificate of
+/// the newest that both know ([`crate::Mesh::rotate`]).
+#[derive(Clone, Debug)]
+pub struct ClusterKeys {
+    /// The one to use where the peer accepts it.
+    pub current: ClusterKey,
+    /// Accepted still, and used with peers that know no newer one.
+    pub previous: Option<ClusterKey>,
+}
+
+impl ClusterKeys {
+    /// Newest first.
+    pub fn iter(&self) -> impl Iterator<Item = &ClusterKey> {
+        std::iter::once(&self.current).chain(&self.previous)
+    }
+}
+
+impl From<ClusterKey> for ClusterKeys {
+    fn from(current: ClusterKey) -> ClusterKeys {
+        ClusterKeys { current, previous: None }
     }
 }
 
@@ -68,6 +101,12 @@ mod tests {
         let other = ClusterKey::from_bytes(b"0123456789abcdef0123456789abcdeF").unwrap();
         assert_ne!(key.derive("sid"), key.derive("ca"));
         assert_ne!(key.derive("sid"), other.derive("sid"));
+    }
+
+    #[test]
+    fn a_key_has_a_name_that_never_changes_and_is_no_part_of_it() {
+        let name = ClusterKey::from_bytes(KEY).unwrap().name();
+        assert_eq!(name, "23c8641119eb3d08");
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! One lane of a link: a bounded queue that any thread fills, and the stream that carries it.
 //!
 //! Invariants: frames leave in the order they were queued and arrive in that order; a push never blocks; bytes count as
-//! queued until QUIC took them. Full policy: a lane with [`LANE_SOFT_BYTES`] or more refuses (`SendError::Full`), so it never
-//! holds more than [`LANE_HARD_BYTES`]; the sender slows down or drops, nothing is dropped here. A receiver that is not
-//! ready stops reading, QUIC's windows fill, and the sender's lane fills in turn.
+//! queued until QUIC took them. Full policy: a lane with [`LANE_SOFT_BYTES`] or more refuses (`SendError::Full`) and counts
+//! it, so it never holds more than [`LANE_HARD_BYTES`]; the sender slows down or drops, nothing is dropped here.
+//!
+//! Credits (`mesh.md` 3 j) are QUIC's own stream windows: a reader asks `ready` before it takes bytes off the stream, and only
+//! bytes taken widen the window again, so the credit of a lane is what its handler took, not what the kernel received. A lane
+//! whose handler is not ready therefore costs the receiver one stream window and stops at the sender, alone: the numbers, and
+//! why no lane waits for another, stand in `endpoint`.
 
 use std::{
     collections::VecDeque,
@@ -45,6 +49,7 @@ pub(crate) struct Lane {
     wake: Notify,
     pub(crate) sent: Traffic,
     pub(crate) received: Traffic,
+    refused: AtomicU64,
 }
 
 /// Frames and their bytes, counted since the link came up.
@@ -88,6 +93,7 @@ impl Lane {
         }
         let mut queue = self.lock();
         if queue.bytes >= LANE_SOFT_BYTES {
+            self.refused.fetch_add(1, Relaxed);
             return Err(SendError::Full);
         }
         queue.bytes += frame.len();
@@ -102,6 +108,11 @@ impl Lane {
 
     pub(crate) fn queued_bytes(&self) -> usize {
         self.lock().bytes
+    }
+
+    /// Frames it did not take for being full.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
     }
 
     /// Takes frames worth one write, joined under their headers; `None` when there are none.
@@ -175,13 +186,15 @@ pub(crate) enum ReadError {
     Ended,
 }
 
-/// Reads frames until the link breaks; waits for `ready` before every read. `deliver` says whether to go on.
+/// Reads frames until the link breaks; waits for `ready` before every read. `deliver` says whether to go on, `skipped` is told
+/// how many frames were of a kind we need not know.
 pub(crate) async fn read<F: Future<Output = ()>>(
     lane: &Lane,
     mut stream: RecvStream,
     mut decoder: Decoder,
     mut ready: impl FnMut() -> F,
     mut deliver: impl FnMut(Bytes) -> bool,
+    skipped: impl Fn(u64),
 ) -> Result<(), ReadError> {
     loop {
         while let Some((kind, body)) = decoder.poll_frame()? {
@@ -202,6 +215,7 @@ pub(crate) async fn read<F: Future<Output = ()>>(
                 | Kind::PushPull => return Err(FrameError::Malformed("lane").into()),
             }
         }
+        skipped(decoder.take_skipped());
         ready().await;
         fill(&mut stream, &mut decoder).await?;
     }
@@ -268,6 +282,7 @@ mod tests {
         lane.push(frame.clone()).unwrap();
         lane.push(frame.clone()).unwrap();
         assert_eq!(lane.push(Bytes::from_static(b"x")), Err(SendError::Full));
+        assert_eq!(lane.refused(), 1, "only what a later push may take is counted");
         assert!(lane.queued_bytes() <= LANE_HARD_BYTES);
         let batch = lane.take().unwrap();
         assert_eq!(lane.push(frame.clone()), Err(SendError::Full), "a batch counts until it is written");

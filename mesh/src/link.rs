@@ -6,7 +6,7 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
     },
     time::Duration,
@@ -18,10 +18,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Event, Handler, LANES, NodeId, RequestError, Responder, SendError,
+    Event, Handler, LANES, NodeId, RefusalReason, RequestError, Responder, SendError,
     close::{CloseCode, close},
     driver::Input,
-    greeting::{Control, Greeted},
+    endpoint::priority,
+    greeting::{Control, Greeted, Way},
+    handle::Shared,
     lane::{self, Lane, MAX_FRAME, ReadError, fill},
     membership::{Identity, MAX_PACKET},
     request::{self, Answered, Ask, Asks},
@@ -33,6 +35,9 @@ use crate::{
 
 /// Gossip that found no way out for this long is worth nothing any more; this also bounds how much of it waits.
 const GOSSIP_PATIENCE: Duration = Duration::from_secs(1);
+/// A process that does not answer within this time is taken for dead when a later one of its node is there; the later one
+/// waits so long, and less than a greeting may take.
+const TWIN_PATIENCE: Duration = Duration::from_millis(400);
 
 const _: () = assert!(MAX_HELLO <= MAX_FRAME && LANES <= 8, "one bit per lane, and greetings fit a frame");
 
@@ -41,11 +46,13 @@ pub(crate) struct Context<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) tracker: TaskTracker,
+    pub(crate) shared: Arc<Shared>,
 }
 
 impl<H> Clone for Context<H> {
     fn clone(&self) -> Context<H> {
-        Context { handler: self.handler.clone(), inputs: self.inputs.clone(), tracker: self.tracker.clone() }
+        let (handler, inputs) = (self.handler.clone(), self.inputs.clone());
+        Context { handler, inputs, tracker: self.tracker.clone(), shared: self.shared.clone() }
     }
 }
 
@@ -60,6 +67,8 @@ pub(crate) struct Link {
     up: AtomicBool,
     /// One bit per lane the peer opened.
     opened: AtomicU8,
+    /// What the peer sent that is none of our protocol; the connection was closed for it.
+    fault: OnceLock<String>,
 }
 
 impl Link {
@@ -74,6 +83,7 @@ impl Link {
             ended: CancellationToken::new(),
             up: AtomicBool::new(true),
             opened: AtomicU8::new(0),
+            fault: OnceLock::new(),
         };
         (Arc::new(link), waiting)
     }
@@ -120,6 +130,8 @@ impl Link {
         let connection = self.connection.clone();
         let send = async move {
             if let Ok(mut stream) = connection.open_uni().await {
+                // As above: a closed stream refuses the write too.
+                let _ = stream.set_priority(priority::CONTROL);
                 // Gossip may be lost; the next round repeats it.
                 let _ = stream.write_chunk(frame(Kind::Gossip, &packet)).await;
                 let _ = stream.finish();
@@ -145,7 +157,16 @@ impl Link {
     }
 
     fn malformed(&self, why: &dyn std::fmt::Display) {
-        close(&self.connection, CloseCode::Malformed, &why.to_string());
+        // Streams of a connection that broke end early too, and are nobody's fault.
+        if self.connection.close_reason().is_none() {
+            let why = self.fault.get_or_init(|| why.to_string());
+            close(&self.connection, CloseCode::Malformed, why);
+        }
+    }
+
+    /// Why the peer's bytes ended the link, if they did.
+    pub(crate) fn fault(&self) -> Option<&str> {
+        self.fault.get().map(String::as_str)
     }
 }
 
@@ -158,7 +179,7 @@ pub(crate) fn start<H: Handler>(
     waiting: mpsc::UnboundedReceiver<Ask>,
 ) {
     let spawn = Spawn { link: link.clone(), tracker: context.tracker.clone() };
-    spawn.task(serve_control(link.clone(), control, open));
+    spawn.task(serve_control(context.shared.clone(), link.clone(), control, open));
     for number in 0..LANES {
         spawn.task(serve_lane(link.clone(), number));
     }
@@ -198,13 +219,15 @@ async fn watch(inputs: mpsc::Sender<Input>, link: Arc<Link>) {
     let _ = inputs.send(Input::Closed { link, error }).await;
 }
 
-async fn serve_control(link: Arc<Link>, mut control: Control, open: bool) {
+async fn serve_control(shared: Arc<Shared>, link: Arc<Link>, mut control: Control, open: bool) {
     // If the stream is broken the connection is, and `watch` tells.
     if open && control.send.write_chunk(frame(Kind::Open, &[])).await.is_err() {
         return;
     }
     loop {
-        match control.decoder.poll_frame() {
+        let polled = control.decoder.poll_frame();
+        shared.skipped(control.decoder.take_skipped());
+        match polled {
             Ok(Some((kind, _))) => return link.malformed(&format!("{kind:?} on the control stream")),
             Ok(None) => {
                 if fill(&mut control.recv, &mut control.decoder).await.is_err() {
@@ -218,6 +241,8 @@ async fn serve_control(link: Arc<Link>, mut control: Control, open: bool) {
 
 async fn serve_lane(link: Arc<Link>, number: u8) {
     let (Ok(stream), Some(lane)) = (link.connection.open_uni().await, link.lane(number)) else { return };
+    // A stream just opened cannot be closed; if it is, the write says so.
+    let _ = stream.set_priority(priority::LANE);
     if let Err(error) = lane::write(lane, number, stream).await {
         tracing::debug!(node = %link.peer.node, lane = number, %error, "lane ended");
     }
@@ -232,9 +257,11 @@ async fn accept_streams<H: Handler>(context: Context<H>, link: Arc<Link>) {
 
 /// A stream of the peer: its first frame says whether it is a lane or one packet of gossip.
 async fn serve_stream<H: Handler>(context: Context<H>, link: Arc<Link>, mut stream: RecvStream) {
-    let mut decoder = Decoder::new(MAX_FRAME);
+    let mut decoder = Decoder::new(MAX_PACKET);
     let first = loop {
-        match decoder.poll_frame() {
+        let polled = decoder.poll_frame();
+        context.shared.skipped(decoder.take_skipped());
+        match polled {
             Ok(Some(first)) => break first,
             Ok(None) => {
                 if fill(&mut stream, &mut decoder).await.is_err() {
@@ -245,9 +272,12 @@ async fn serve_stream<H: Handler>(context: Context<H>, link: Arc<Link>, mut stre
         }
     };
     match first {
-        (Kind::Gossip, packet) if packet.len() <= MAX_PACKET => offer(&context.inputs, packet),
+        (Kind::Gossip, packet) => offer(&context.inputs, packet),
         (Kind::Lane, body) => match body[..] {
-            [number] if link.open_lane(number) => read_lane(&context, &link, number, stream, decoder).await,
+            [number] if link.open_lane(number) => {
+                decoder.allow(MAX_FRAME);
+                read_lane(&context, &link, number, stream, decoder).await;
+            }
             _ => link.malformed(&"a lane that does not exist or is open"),
         },
         (kind, _) => link.malformed(&format!("a stream of {kind:?}")),
@@ -263,7 +293,8 @@ async fn read_lane<H: Handler>(context: &Context<H>, link: &Link, number: u8, st
         }
         up
     };
-    match lane::read(lane, stream, decoder, || context.handler.ready(number), deliver).await {
+    let skipped = |frames| context.shared.skipped(frames);
+    match lane::read(lane, stream, decoder, || context.handler.ready(number), deliver, skipped).await {
         Ok(()) => {}
         Err(ReadError::Frame(error)) => link.malformed(&error),
         Err(ReadError::Ended) => link.malformed(&FrameError::Malformed("lane stream that ended")),
@@ -296,7 +327,10 @@ async fn serve_question<H: Handler>(context: Context<H>, link: Arc<Link>, send: 
             }
             answered.await.ok()
         }
-        Some(_) | None => None,
+        Some(_) | None => {
+            context.shared.refusals.count(RefusalReason::Question);
+            None
+        }
     };
     request::respond(send, answer).await;
 }
@@ -316,6 +350,19 @@ async fn read_datagrams(inputs: mpsc::Sender<Input>, link: Arc<Link>) {
 /// Gossip that finds the driver busy is dropped, as the network might have done.
 fn offer(inputs: &mpsc::Sender<Input>, packet: Bytes) {
     let _ = inputs.try_send(Input::Packet(packet));
+}
+
+/// Asks an earlier process of a node whose later one just greeted us whether it is alive, and tells the driver.
+pub(crate) async fn ask_earlier(
+    inputs: mpsc::Sender<Input>,
+    earlier: Arc<Link>,
+    roster: Bytes,
+    greeted: Box<Greeted>,
+    way: Way,
+) {
+    let answers = request::push_pull(earlier.connection.clone(), roster, TWIN_PATIENCE).await.is_some();
+    // The driver may be gone already.
+    let _ = inputs.send(Input::Asked { greeted, way, earlier, answers }).await;
 }
 
 /// Exchanges rosters with the peer and brings the answer to the driver.

@@ -11,13 +11,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{NodeId, Timings, close::CloseCode, rng::SplitMix, wire::control::Hello};
+use crate::{NodeId, Timings, close::CloseCode, rng::SplitMix};
 
 /// What the lower ordinal does with a connection that finished its greeting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// It becomes the link, in place of what there may be.
     Link,
+    /// There is a link to an earlier process of that node: only if that does not answer, the new one takes its place.
+    Ask,
     /// It is closed; the link we have stays.
     Close(CloseCode),
 }
@@ -27,25 +29,13 @@ pub(crate) enum Verdict {
 pub(crate) fn judge(lower: bool, linked: Option<u64>, known: Option<u64>, generation: u64) -> Verdict {
     if linked.max(known).is_some_and(|latest| latest > generation) {
         Verdict::Close(CloseCode::Superseded)
+    } else if linked.is_some_and(|linked| linked < generation) {
+        Verdict::Ask
     } else if lower && linked == Some(generation) {
         Verdict::Close(CloseCode::Duplicate)
     } else {
         Verdict::Link
     }
-}
-
-/// Why a hello is refused whatever else we know.
-pub(crate) fn objection(me: NodeId, my_generation: u64, hello: &Hello) -> Option<(CloseCode, String)> {
-    let peer = &hello.identity;
-    if let Some(why) = hello.incompatibility() {
-        return Some((CloseCode::Incompatible, why));
-    }
-    if peer.node == me {
-        // A process with our name and an earlier start has to stop; told by whom it does not matter.
-        let code = if peer.generation < my_generation { CloseCode::Superseded } else { CloseCode::Ourselves };
-        return Some((code, "has our ordinal".into()));
-    }
-    None
 }
 
 /// The dial policy for all peers.
@@ -154,7 +144,6 @@ impl Peer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::Identity;
 
     fn peers(me: u16) -> (Peers, Instant) {
         (Peers::new(NodeId(me), &Timings::default(), 1), crate::clock::now())
@@ -162,12 +151,6 @@ mod tests {
 
     fn addr() -> SocketAddr {
         "10.0.0.1:7946".parse().unwrap()
-    }
-
-    fn hello(node: u16, generation: u64) -> Hello {
-        let identity =
-            Identity { node: NodeId(node), generation, edition: 0, draining: false, addr: addr(), name: "".into() };
-        Hello::new(identity, addr())
     }
 
     #[test]
@@ -235,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_connection_of_a_process_is_its_link_and_a_later_process_replaces_it() {
+    fn the_first_connection_of_a_process_is_its_link_and_a_later_process_is_taken_when_the_earlier_has_none() {
         let lower = |linked, known, generation| judge(true, linked, known, generation);
         assert_eq!(lower(None, None, 7), Verdict::Link);
         assert_eq!(lower(Some(7), Some(7), 7), Verdict::Close(CloseCode::Duplicate));
-        assert_eq!(lower(Some(7), Some(7), 8), Verdict::Link);
+        assert_eq!(lower(None, Some(7), 8), Verdict::Link);
         assert_eq!(lower(Some(7), None, 6), Verdict::Close(CloseCode::Superseded));
         assert_eq!(lower(None, Some(7), 6), Verdict::Close(CloseCode::Superseded));
     }
@@ -251,12 +234,9 @@ mod tests {
     }
 
     #[test]
-    fn ourselves_and_the_incompatible_are_refused() {
-        let code = |hello: &Hello| objection(NodeId(3), 10, hello).map(|(code, _)| code);
-        assert_eq!(code(&hello(4, 5)), None);
-        assert_eq!(code(&hello(3, 10)), Some(CloseCode::Ourselves));
-        assert_eq!(code(&hello(3, 11)), Some(CloseCode::Ourselves));
-        assert_eq!(code(&hello(3, 9)), Some(CloseCode::Superseded));
-        assert_eq!(code(&Hello { slots: 1, ..hello(4, 5) }), Some(CloseCode::Incompatible));
+    fn a_later_process_of_a_linked_node_waits_until_the_earlier_was_asked() {
+        assert_eq!(judge(true, Some(7), Some(7), 8), Verdict::Ask);
+        assert_eq!(judge(false, Some(7), Some(7), 8), Verdict::Ask);
+        assert_eq!(judge(true, Some(7), Some(9), 8), Verdict::Close(CloseCode::Superseded));
     }
 }

@@ -8,10 +8,14 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
 use crate::{
     RequestError,
+    endpoint::priority,
     wire::{
         control::MAX_ROSTER,
         header::{Decoder, FrameError, HEADER, Kind, frame},
@@ -26,8 +30,11 @@ pub const MAX_ANSWER: usize = 8 << 20;
 const BUDGET: u32 = 4 << 20;
 /// What a question costs beside its body.
 const BOOKKEEPING: u32 = 1024;
-/// Below the lanes: bulk must not delay room frames.
-const PRIORITY: i32 = -10;
+/// How long a peer may take to say its question, and to take our answer: what they hold is freed then.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bodies up to this size go before room frames, which they hardly delay; larger ones go after them, which must not wait for
+/// bulk (`mesh.md` 3 j).
+const URGENT: usize = 16 << 10;
 
 /// A question on its way to the link's task.
 #[derive(Debug)]
@@ -92,9 +99,9 @@ pub(crate) async fn ask(connection: Connection, ask: Ask) {
 }
 
 /// Sends our roster and returns the peer's; `None` when the link broke or the peer refused.
-pub(crate) async fn push_pull(connection: Connection, roster: Bytes, timeout: Duration) -> Option<Bytes> {
+pub(crate) async fn push_pull(connection: Connection, roster: Bytes, limit: Duration) -> Option<Bytes> {
     let exchange = exchange(&connection, Kind::PushPull, &roster, MAX_ROSTER);
-    match tokio::time::timeout(timeout, exchange).await {
+    match timeout(limit, exchange).await {
         Ok(Ok((Kind::Answer, body))) => Some(body),
         Ok(_) | Err(_) => None,
     }
@@ -107,8 +114,7 @@ enum Exchange {
 
 async fn exchange(connection: &Connection, kind: Kind, body: &Bytes, limit: usize) -> Result<(Kind, Bytes), Exchange> {
     let (mut send, recv) = connection.open_bi().await.map_err(|_| Exchange::Lost)?;
-    // A stream just opened cannot be closed; if it is, the write says so.
-    let _ = send.set_priority(PRIORITY);
+    rank(&send, kind, body.len());
     send.write_chunk(frame(kind, body)).await.map_err(|_| Exchange::Lost)?;
     send.finish().map_err(|_| Exchange::Lost)?;
     read_message(recv, limit).await
@@ -116,19 +122,27 @@ async fn exchange(connection: &Connection, kind: Kind, body: &Bytes, limit: usiz
 
 /// A question of a peer, read whole.
 pub(crate) async fn receive(recv: RecvStream) -> Option<(Kind, Bytes)> {
-    read_message(recv, MAX_REQUEST.max(MAX_ROSTER)).await.ok()
+    timeout(PATIENCE, read_message(recv, MAX_REQUEST.max(MAX_ROSTER))).await.ok()?.ok()
 }
 
 /// Answers a question of a peer; `None` refuses it. A peer that no longer listens is no error.
 pub(crate) async fn respond(mut send: SendStream, answer: Option<Bytes>) {
-    let _ = send.set_priority(PRIORITY);
-    let reply = match answer.filter(|body| body.len() <= MAX_ANSWER) {
-        Some(body) => frame(Kind::Answer, &body),
-        None => frame(Kind::Refused, &[]),
+    let (kind, body) = match answer.filter(|body| body.len() <= MAX_ANSWER) {
+        Some(body) => (Kind::Answer, body),
+        None => (Kind::Refused, Bytes::new()),
     };
-    if send.write_chunk(reply).await.is_ok() {
+    rank(&send, kind, body.len());
+    let reply = frame(kind, &body);
+    if let Ok(Ok(())) = timeout(PATIENCE, send.write_chunk(reply)).await {
         let _ = send.finish();
     }
+}
+
+/// Gives a stream the place its body deserves.
+fn rank(send: &SendStream, kind: Kind, len: usize) {
+    let urgent = len <= URGENT || kind == Kind::PushPull;
+    // A stream that is closed already says so at the write that follows.
+    let _ = send.set_priority(if urgent { priority::QUESTION } else { priority::BULK });
 }
 
 /// One frame that is all its stream carries.

@@ -54,7 +54,7 @@ mod tests;
 mod terms;
 mod tick;
 
-pub use census::Census;
+pub use census::{COPIES, Census};
 use follower::Follower;
 pub use history::{Found, History, Scanned, Want};
 pub use limits::{Keep, Limits, Retention};

@@ -14,24 +14,15 @@ mod common;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Node, is_up, wait};
+use common::{two, wait};
 use mesh::{LANES, NodeId, SendError};
 
 const FRAMES: usize = 1_000_000;
 
-fn two() -> (Node, Node) {
-    let first = Node::join(0, 1, &[]);
-    let second = Node::join(1, 1, &[first.addr]);
-    wait("two nodes", Duration::from_secs(3), || {
-        [&first, &second].iter().all(|node| node.members() == [0, 1] && node.mesh.links().iter().all(is_up))
-    });
-    (first, second)
-}
-
 #[test]
 #[ignore = "a measurement: run it alone, in release"]
 fn frames_per_second_of_two_hundred_bytes() {
-    let (first, second) = two();
+    let [first, second] = two();
     let frame = Bytes::from(vec![7; 200]);
     let start = Instant::now();
     for n in 0..FRAMES {
@@ -53,7 +44,7 @@ fn frames_per_second_of_two_hundred_bytes() {
 #[test]
 #[ignore = "a measurement: run it alone, in release"]
 fn round_trips_of_questions() {
-    let (first, _second) = two();
+    let [first, _second] = two();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let mut took: Vec<Duration> = (0..5000)
         .map(|_| {

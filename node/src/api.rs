@@ -17,16 +17,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State as Extract};
+use axum::extract::{Path, Query, Request, State as Extract};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Json, Response};
 use axum::routing::get;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::metrics::{Format, Metrics};
 
-pub use cluster::{BoxFuture, ClusterInfo, ClusterReport, LinkReport, LinkState, MemberReport, MemberState};
+pub use cluster::{
+    BoxFuture, ClusterInfo, ClusterReport, LinkReport, LinkState, MemberReport, MemberState, OpenReport,
+    PlacementReport,
+};
 pub use health::{Check, Fact, HEARTBEAT_MAX, Health, Report};
 
 /// What the admin port answers from.
@@ -53,6 +56,7 @@ pub fn router(state: State) -> Router {
         .route("/status.css", get(style))
         .route("/status.js", get(script))
         .route("/api/cluster", get(cluster))
+        .route("/api/rooms/{room}", get(room))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(state.clone(), guard));
@@ -135,6 +139,16 @@ async fn metrics(Extract(state): Extract<State>, headers: HeaderMap) -> Response
 
 async fn cluster(Extract(state): Extract<State>) -> Response {
     Json(state.cluster.cluster().await).into_response()
+}
+
+/// The query of `GET /api/rooms/{room}`.
+#[derive(Deserialize)]
+struct RoomQuery {
+    namespace: Option<String>,
+}
+
+async fn room(Extract(state): Extract<State>, Path(room): Path<String>, Query(query): Query<RoomQuery>) -> Response {
+    Json(state.cluster.placement(query.namespace.as_deref().unwrap_or("/"), &room)).into_response()
 }
 
 async fn page() -> Html<&'static str> {

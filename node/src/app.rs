@@ -24,6 +24,7 @@ use crate::{
     api::{self, Fact},
     clock,
     cluster::{Cluster, Sampler},
+    cluster_key,
     config::Config,
     context::Context,
     handler::{self, Handler, NoHandler},
@@ -67,7 +68,7 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
     let terminate = signal(SignalKind::terminate())?;
     let interrupt = signal(SignalKind::interrupt())?;
     let stopping = CancellationToken::new();
-    let Begun { node, admin } = start::begin(config, handler).await?;
+    let Begun { node, admin, keys } = start::begin(config, handler).await?;
     let context = node.context.clone();
     context.handler.on_start(&handler::Node::new(context.clone()));
     // The admin port answers from before the first client until after the last: that is when somebody looks.
@@ -76,6 +77,7 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
         result = serve_admin(&context, admin) => result,
         () = beat(&context) => Ok(()),
         () = tls::watch(&context) => Ok(()),
+        () = cluster_key::watch(&context, keys) => Ok(()),
         () = memory::watch(&context) => Ok(()),
         () = listen_for_signals(terminate, interrupt, &stopping) => Ok(()),
     }
@@ -84,13 +86,23 @@ async fn run(config: Config, handler: Arc<dyn Handler>) -> anyhow::Result<()> {
 /// Joins the cluster, serves clients until told to stop, and gives everything back.
 async fn live(node: Node, stopping: &CancellationToken) -> anyhow::Result<()> {
     let context = node.context.clone();
-    stopping.run_until_cancelled(joined(&context)).await;
+    tokio::select! {
+        () = joined(&context) => {}
+        () = stopping.cancelled() => {}
+        () = node.ended.cancelled() => return given_up(&context, node),
+    }
     let Serving { shards, mesh, end, ended } = start::serve_clients(node)?;
     tokio::select! {
         () = stopping.cancelled() => tracing::info!("stopping"),
         () = ended.cancelled() => tracing::error!("a thread ended by itself; stopping"),
     }
     stop(&context, &end, shards, mesh).await
+}
+
+/// The mesh ended before a client was served: another process is this node, for one.
+fn given_up(context: &Context, node: Node) -> anyhow::Result<()> {
+    let closed = context.store.close().context("the store was not closed cleanly");
+    node.mesh.map_or(Ok(()), join_mesh).and(closed)
 }
 
 /// Asks for a stop at the first signal. Never returns: a second one must not cut the stop short.

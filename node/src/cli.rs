@@ -3,9 +3,11 @@
 //! Invariants: exit codes are those of interface.md 3; what a command answers goes to standard output, everything else to
 //! standard error; a closed pipe ends the output and nothing else.
 
+mod ask;
 mod config;
 mod dev;
 mod doctor;
+mod explain;
 mod history;
 mod http;
 mod sources;
@@ -70,6 +72,8 @@ enum Command {
     Config(ConfigCommand),
     /// Ask a running node how the cluster is; exits 0 if healthy, 4 if not, 3 if nobody answers.
     Status(StatusArgs),
+    /// Ask a running node who orders a room, who holds its second copy and who votes on it.
+    Explain(ExplainArgs),
     /// Check whether this machine can run the node that the configuration describes; exits 1 if not.
     Doctor(DoctorArgs),
     /// Save or bring back the stored history of a node that is not running.
@@ -223,6 +227,21 @@ struct StatusArgs {
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct ExplainArgs {
+    /// The room.
+    room: String,
+    /// Its namespace.
+    #[arg(long, value_name = "NAME", default_value = "/")]
+    namespace: String,
+    /// Admin address of the node to ask.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
+    admin: String,
+    /// Print the answer as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Does what the command line of this process says. Usage errors end the process with code 2.
 pub fn run(serve: Serve) -> ExitCode {
     let cli = Cli::parse();
@@ -231,6 +250,7 @@ pub fn run(serve: Serve) -> ExitCode {
         Command::Dev(arguments) => dev::run(arguments),
         Command::Config(command) => config::run(&command),
         Command::Status(arguments) => status::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::History(command) => history::run(&command),
         Command::Completions { shell } => {

@@ -9,16 +9,21 @@ use std::{
 };
 
 use mesh::{
-    Mesh, NodeId, SLOTS, View,
-    wire::request::{Figures, Request},
+    LANES, Mesh, NodeId, SLOTS, View,
+    slot::COPIES,
+    wire::request::{Figures, OpenSlots, Request},
 };
 
 use persistence::Status;
+use prometheus_client::metrics::gauge::Gauge;
 
 use crate::{
-    api::{BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState},
+    api::{
+        BoxFuture, ClusterInfo, ClusterReport, Fact, LinkReport, LinkState, MemberReport, MemberState, OpenReport,
+        PlacementReport,
+    },
     context::Context,
-    metrics,
+    metrics::{self, Label as _, Lane, MeshRefusal},
 };
 
 /// How long a peer may take to tell its figures.
@@ -28,7 +33,19 @@ const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
 pub(crate) fn figures(context: &Context) -> Figures {
     let connections = context.connections.load(Ordering::Relaxed) as u64;
     let slots = context.mesh.as_ref().map_or(u64::from(SLOTS), |mesh| u64::from(slots(&mesh.view(), context.node)));
-    Figures { connections, slots }
+    Figures { connections, slots, open: open(&context.metrics), version: env!("CARGO_PKG_VERSION").to_owned() }
+}
+
+/// What the shards counted of their slots, at most about a second ago.
+fn open(metrics: &metrics::Metrics) -> OpenSlots {
+    let count = |gauge: &Gauge| u32::try_from(gauge.get()).unwrap_or(0);
+    OpenSlots {
+        owned: count(metrics.slots_open.of(metrics::SlotRole::Owner)),
+        in_sync: count(metrics.slots_open.of(metrics::SlotRole::Replica)),
+        syncing: count(metrics.slots_open.of(metrics::SlotRole::Syncing)),
+        witness: count(metrics.slots_open.of(metrics::SlotRole::Witness)),
+        single_copy: count(&metrics.slots_single_copy),
+    }
 }
 
 /// See the module.
@@ -43,19 +60,20 @@ impl Cluster {
     }
 
     fn alone(&self) -> ClusterReport {
-        let Figures { connections, .. } = figures(&self.context);
-        ClusterReport {
-            members: vec![MemberReport {
-                node: self.context.config.cluster.node.clone(),
-                ordinal: self.context.node.0,
-                generation: self.context.generation,
-                state: self.own_state(),
-                connections: Some(connections),
-                slots: u32::from(SLOTS),
-            }],
-            single_copy_slots: u32::from(SLOTS),
-            ..ClusterReport::default()
-        }
+        let member = MemberReport {
+            node: self.context.config.cluster.node.clone(),
+            ordinal: self.context.node.0,
+            generation: self.context.generation,
+            state: self.own_state(),
+            connections: None,
+            slots: u32::from(SLOTS),
+            address: None,
+            version: None,
+            open: None,
+        };
+        let members = vec![heard(member, Some(figures(&self.context)))];
+        ClusterReport { members, single_copy_slots: u32::from(SLOTS), copies: COPIES, ..ClusterReport::default() }
+            .judge()
     }
 
     fn own_state(&self) -> MemberState {
@@ -71,31 +89,46 @@ impl Cluster {
                 .then(|| mesh.request(member.node, Request::Figures.encode(), FIGURES_TIMEOUT));
             asked.push((member, answer));
         }
-        let mut report =
-            ClusterReport { view: view.version, single_copy_slots: u32::from(SLOTS), ..ClusterReport::default() };
+        let mut report = ClusterReport { view: view.version, copies: COPIES, ..ClusterReport::default() };
         for (member, answer) in asked {
-            let connections = match answer {
-                None => Some(figures(&self.context).connections),
-                Some(answer) => answer.await.ok().and_then(|body| Figures::decode(&body).ok()).map(|f| f.connections),
+            let figures = match answer {
+                None => Some(figures(&self.context)),
+                Some(answer) => answer.await.ok().and_then(|body| Figures::decode(&body).ok()),
             };
             let state = member_state(member.state);
-            if connections.is_none() && state != MemberState::Down {
+            if figures.is_none() && state != MemberState::Down {
                 report.silent.push(member.name.clone());
             }
-            report.members.push(MemberReport {
+            let member = MemberReport {
                 node: member.name.clone(),
                 ordinal: member.node.0,
                 generation: member.generation,
                 state,
-                connections,
+                connections: None,
                 slots: slots(&view, member.node),
-            });
+                address: Some(member.addr.to_string()),
+                version: None,
+                open: None,
+            };
+            report.members.push(heard(member, figures));
         }
         report.members.sort_by_key(|member| member.ordinal);
-        report.partial = !report.silent.is_empty();
+        // With one copy every slot is at risk, the ones that are not in use yet too.
+        report.single_copy_slots = match COPIES {
+            0 | 1 => u32::from(SLOTS),
+            _ => report.members.iter().filter_map(|member| member.open).map(|open| open.single_copy).sum(),
+        };
         report.links = links(mesh, &view);
-        report
+        report.judge()
     }
+}
+
+/// The member with what it told about itself.
+fn heard(member: MemberReport, figures: Option<Figures>) -> MemberReport {
+    let Some(Figures { connections, open, version, .. }) = figures else { return member };
+    let OpenSlots { owned, in_sync: replica, syncing, witness, single_copy } = open;
+    let open = Some(OpenReport { owned, replica, syncing, witness, single_copy });
+    MemberReport { connections: Some(connections), version: Some(version), open, ..member }
 }
 
 impl ClusterInfo for Cluster {
@@ -107,19 +140,32 @@ impl ClusterInfo for Cluster {
             }
         })
     }
+
+    fn placement(&self, namespace: &str, room: &str) -> PlacementReport {
+        let slot = mesh::slot_of(namespace, room);
+        let [owner, replica, witness] = match &self.context.mesh {
+            Some(mesh) => {
+                let view = mesh.view();
+                view.table.triple(slot).map(|node| node.map(|node| name(&view, node)))
+            }
+            None => [Some(self.context.config.cluster.node.clone()), None, None],
+        };
+        PlacementReport { namespace: namespace.to_owned(), room: room.to_owned(), slot, owner, replica, witness }
+    }
 }
 
 fn slots(view: &View, node: NodeId) -> u32 {
     u32::try_from((0..SLOTS).filter(|slot| view.table.owner(*slot) == Some(node)).count()).unwrap_or(0)
 }
 
+fn name(view: &View, node: NodeId) -> String {
+    let member = view.members.iter().chain(&view.outside).find(|member| member.node == node);
+    member.map_or_else(|| node.to_string(), |member| member.name.clone())
+}
+
 fn links(mesh: &Mesh, view: &View) -> Vec<LinkReport> {
-    let name = |node: NodeId| {
-        let member = view.members.iter().chain(&view.outside).find(|member| member.node == node);
-        member.map_or_else(|| node.to_string(), |member| member.name.clone())
-    };
     let report = |link: mesh::LinkInfo| LinkReport {
-        node: name(link.node),
+        node: name(view, link.node),
         rtt_us: u64::try_from(link.rtt.as_micros()).unwrap_or(u64::MAX),
         state: match link.state {
             mesh::LinkState::Up => LinkState::Up,
@@ -141,8 +187,9 @@ fn member_state(state: mesh::MemberState) -> MemberState {
 /// Counters of links, which start again with every new link, turned into ones that only rise.
 #[derive(Debug, Default)]
 pub(crate) struct Sampler {
-    seen: std::collections::BTreeMap<NodeId, [u64; 4]>,
+    seen: std::collections::BTreeMap<NodeId, [mesh::LaneInfo; LANES as usize]>,
     store: persistence::Stats,
+    mesh: mesh::Stats,
 }
 
 impl Sampler {
@@ -175,24 +222,47 @@ impl Sampler {
         metrics.store_damaged_sections.inc_by(now.damaged - before.damaged);
     }
 
+    fn sample_refusals(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {
+        let now = mesh.stats();
+        let before = std::mem::replace(&mut self.mesh, now.clone());
+        for (reason, label) in MeshRefusal::ALL.iter().enumerate() {
+            metrics.mesh_refused.of(*label).inc_by(now.refused[reason] - before.refused[reason]);
+        }
+        metrics.mesh_reconnects.inc_by(now.links_down - before.links_down);
+        metrics.mesh_skipped.inc_by(now.frames_skipped - before.frames_skipped);
+    }
+
     fn sample_mesh(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {
         let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         let links = mesh.links();
         let up = links.iter().filter(|link| link.state == mesh::LinkState::Up).count();
         metrics.mesh_links.of(metrics::LinkState::Up).set(count(up));
         metrics.mesh_links.of(metrics::LinkState::Connecting).set(count(links.len() - up));
-        metrics.mesh_queue_bytes.set(count(links.iter().map(|link| link.queued_bytes).sum()));
+        for (number, label) in Lane::ALL.iter().enumerate() {
+            metrics
+                .mesh_queue_bytes
+                .of(*label)
+                .set(count(links.iter().map(|link| link.lanes[number].queued_bytes).sum()));
+        }
         metrics.mesh_rtt_seconds.set(links.iter().map(|link| link.rtt.as_secs_f64()).fold(0.0, f64::max));
         for link in &links {
-            let now = [link.sent_frames, link.received_frames, link.sent_bytes, link.received_bytes];
-            let before = self.seen.insert(link.node, now).unwrap_or_default();
-            // A number that fell belongs to a new link, which began at zero.
-            let rise = |at: usize| if now[at] >= before[at] { now[at] - before[at] } else { now[at] };
-            metrics.mesh_frames.of(metrics::Direction::Out).inc_by(rise(0));
-            metrics.mesh_frames.of(metrics::Direction::In).inc_by(rise(1));
-            metrics.mesh_bytes.of(metrics::Direction::Out).inc_by(rise(2));
-            metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(3));
+            let before = self.seen.insert(link.node, link.lanes).unwrap_or_default();
+            for ((now, before), lane) in link.lanes.iter().zip(&before).zip(Lane::ALL) {
+                // A number that fell belongs to a new link, which began at zero.
+                let rise = |figure: fn(&mesh::LaneInfo) -> u64| {
+                    figure(now).checked_sub(figure(before)).unwrap_or_else(|| figure(now))
+                };
+                let (frames, bytes) = (rise(|lane| lane.sent_frames), rise(|lane| lane.sent_bytes));
+                metrics.mesh_lane_frames.of(*lane).inc_by(frames);
+                metrics.mesh_lane_bytes.of(*lane).inc_by(bytes);
+                metrics.mesh_lane_refused.of(*lane).inc_by(rise(|lane| lane.refused));
+                metrics.mesh_frames.of(metrics::Direction::Out).inc_by(frames);
+                metrics.mesh_bytes.of(metrics::Direction::Out).inc_by(bytes);
+                metrics.mesh_frames.of(metrics::Direction::In).inc_by(rise(|lane| lane.received_frames));
+                metrics.mesh_bytes.of(metrics::Direction::In).inc_by(rise(|lane| lane.received_bytes));
+            }
         }
+        self.sample_refusals(metrics, mesh);
         let view = mesh.view();
         for state in [MemberState::Alive, MemberState::Suspect, MemberState::Draining, MemberState::Down] {
             let members = view.members.iter().chain(&view.outside);

@@ -11,11 +11,7 @@ use std::{
 use http::HeaderName;
 use mesh::{Mesh, NodeId};
 use persistence::{Status, Store};
-use protocol::{
-    engine::session::SessionConfig,
-    sid::{Sid, SidKey},
-    socketio::DecoderLimits,
-};
+use protocol::{engine::session::SessionConfig, sid::Sid, socketio::DecoderLimits};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,6 +27,7 @@ use crate::{
     names::Names,
     policy::Policy,
     pressure::Pressure,
+    sid_keys::SidKeys,
     tls::Tls,
 };
 
@@ -62,7 +59,7 @@ pub(crate) struct Context {
     pub(crate) headers: Vec<HeaderName>,
     pub(crate) node: NodeId,
     pub(crate) generation: u64,
-    pub(crate) sid_key: SidKey,
+    pub(crate) sid_keys: SidKeys,
     pub(crate) shards: Vec<mailbox::Sender<Message>>,
     pub(crate) store: Store,
     pub(crate) mesh: Option<Mesh>,

@@ -16,7 +16,7 @@ use bytestring::ByteString;
 use mesh::{room::RoomKey, wire::message::Frame};
 use protocol::{
     engine::{Message, frame},
-    socketio::{Args, Encoded, Parser, encode_event},
+    socketio::{Args, Encoded, Parser, encode_event, placeholders},
 };
 use serde_json::{Value, json};
 
@@ -67,6 +67,8 @@ fn open(payload: &Bytes, namespace: &str) -> Option<Args> {
             Ok(Message::Text(_)) | Err(_) => return None,
         }
     }
+    // What names an attachment that does not exist was refused when it came.
+    placeholders(&json, attachments.len()).ok()?;
     Some(Args { json, attachments })
 }
 
@@ -161,7 +163,7 @@ fn put_item(items: &mut Items, frame: &Frame, args: &Args, inline: bool) -> Opti
 /// once (`placeholder::names_each_once`), so an answer never holds one twice.
 fn put_binary(items: &mut Items, arg: &str, own: &[Bytes], inline: bool) {
     let Items { json, attachments } = items;
-    placeholder::replace(arg, json, |num, json| {
+    placeholder::replace(arg, own.len(), json, |num, json| {
         let bytes = own.get(num).map_or(&[][..], |bytes| bytes);
         if inline {
             // Writing to a string cannot fail.
@@ -280,6 +282,17 @@ mod tests {
         let items = items(frames.iter(), Parser::Json);
         assert!(items.attachments.is_empty(), "the answer would be a binary packet, and its 99 an error");
         assert!(items.json.contains(r#""args":[{"_placeholder":true,"num":99}]"#), "{}", items.json);
+    }
+
+    /// Found by fuzzing: the placeholder with more in it than the stock client writes kept its number, and pointed at what
+    /// another event had brought.
+    #[test]
+    fn every_item_of_an_answer_has_its_own_bytes_however_its_placeholders_are_written() {
+        let more = r#"{"_placeholder":true,"num":0,"x":1}"#;
+        let frames = [binary(PLACEHOLDER, &[b"hi"], 1), binary(more, &[b"ho"], 2)];
+        let items = items(frames.iter(), Parser::Json);
+        assert!(items.json.contains(r#""args":[{"_placeholder":true,"num":1}]"#), "{}", items.json);
+        assert_eq!(items.attachments, [Bytes::from_static(b"hi"), Bytes::from_static(b"ho")]);
     }
 
     #[test]

@@ -24,8 +24,8 @@ use prometheus_client::registry::Registry;
 
 pub use by::{By, ByThread};
 pub use label::{
-    CloseReason, Direction, DropReason, HandshakeError, Label, LinkState, MemberState, PacketType, Queue, RejectReason,
-    ReloadResult, Source, Transport, UpgradeResult,
+    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
+    Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
 };
 
 /// A gauge of seconds.
@@ -105,11 +105,20 @@ metrics! {
     room_memberships: Gauge = "Memberships of sockets in rooms";
     mailbox_bytes: By<Queue, Gauge> = "Bytes that wait between threads";
     slots_owned: Gauge = "Slots this node owns";
+    slots_open: By<SlotRole, Gauge> = "Slots in use that this node has a part in";
+    slots_single_copy: Gauge = "Slots in use and owned here that the loss of this node would damage";
     cluster_members: By<MemberState, Gauge> = "Members of the cluster as this node sees them";
+    cluster_key_reloads: By<ReloadResult, Counter> = "Changed cluster keys, taken over or not";
+    mesh_refused: By<MeshRefusal, Counter> = "What was refused of peers and of strangers on the mesh port";
+    mesh_reconnects: Counter = "Links that ended, for whatever reason";
+    mesh_skipped: Counter = "Frames of a later version that may be skipped, and were";
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";
     mesh_bytes: By<Direction, Counter> = "Bytes over links";
-    mesh_queue_bytes: Gauge = "Bytes that wait for links";
+    mesh_queue_bytes: By<Lane, Gauge> = "Bytes that wait in the lanes of all links";
+    mesh_lane_frames: By<Lane, Counter> = "Frames sent in a lane of any link";
+    mesh_lane_bytes: By<Lane, Counter> = "Bytes sent in a lane of any link";
+    mesh_lane_refused: By<Lane, Counter> = "Frames a lane did not take because it was full";
     mesh_rtt_seconds: SecondsGauge = "Largest smoothed round trip of all links";
     interest_rooms: Gauge = "Rooms this node asked other owners for";
     history_appends: Counter = "Messages appended to history";

@@ -12,11 +12,17 @@ use mesh::{
     wire::{
         direct::Direct,
         message::{Address, DecodeError},
-        request::{Figures, Request},
+        request::Request,
     },
 };
 
-use crate::{api::Fact, cluster::figures, context::Context, message::Message, metrics::DropReason};
+use crate::{
+    api::Fact,
+    cluster::figures,
+    context::Context,
+    message::Message,
+    metrics::{DropReason, Metrics},
+};
 
 /// See the module.
 pub(crate) struct Peers {
@@ -53,8 +59,7 @@ impl Peers {
     }
 
     fn drop(&self, from: mesh::NodeId, error: &DecodeError) {
-        tracing::warn!(%from, %error, "dropped a frame of a peer");
-        self.context.metrics.dropped.of(DropReason::Mesh).inc();
+        note_dropped(&self.context.metrics, from, error);
     }
 
     fn frame(&self, from: mesh::NodeId, frame: Bytes) {
@@ -72,8 +77,7 @@ impl Peers {
     fn request(&self, body: &Bytes, responder: Responder) {
         match Request::decode(body) {
             Ok(Request::Figures) => {
-                let Figures { connections, slots } = figures(&self.context);
-                responder.answer(Figures { connections, slots }.encode());
+                responder.answer(figures(&self.context).encode());
             }
             Ok(Request::History { room, .. } | Request::Presence { room }) => {
                 if let Some(room) = RoomKey::from_bytes(Bytes::copy_from_slice(room)) {
@@ -84,10 +88,21 @@ impl Peers {
                 self.to_slot(slot, Message::PeerRequest { body: body.clone(), responder });
             }
             Ok(Request::Copy { slot, .. }) => {
-                tracing::warn!(slot, "refused a peer's question about a slot that is none")
+                tracing::debug!(slot, "refused a peer's question about a slot that is none")
             }
-            Err(error) => tracing::warn!(%error, "refused a question of a peer"),
+            Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }
+    }
+}
+
+/// Counts a frame of a peer that cannot be read: one of a later version is skipped, any other is dropped. A peer could send
+/// many: they are counted, and only those who ask for it are told of each.
+pub(crate) fn note_dropped(metrics: &Metrics, from: mesh::NodeId, error: &DecodeError) {
+    tracing::debug!(%from, %error, "dropped a frame of a peer");
+    if error.is_newer() {
+        metrics.mesh_skipped.inc();
+    } else {
+        metrics.dropped.of(DropReason::Mesh).inc();
     }
 }
 

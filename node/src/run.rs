@@ -3,7 +3,15 @@
 //! Invariants: one turn serves all inputs that came before it, so that what is busy is batched and what is idle leaves at
 //! once; a turn happens at least once a second and is the thread's heartbeat.
 
-use std::{collections::BTreeMap, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use mesh::slot::{Resume, Slots};
@@ -14,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock, context::Context, gateway::Task, key::ConnKey, mailbox, message::Message, server, shard::Shard,
+    api::Fact, clock, context::Context, gateway::Task, key::ConnKey, mailbox, message::Message, server, shard::Shard,
     transport::websocket, wire::Line,
 };
 
@@ -34,6 +42,8 @@ pub(crate) struct Start {
     pub(crate) inbox: mailbox::Receiver<Message>,
     pub(crate) listener: std::net::TcpListener,
     pub(crate) end: CancellationToken,
+    /// Shards that do not serve yet: the last one says that the node does.
+    pub(crate) missing: Arc<AtomicUsize>,
 }
 
 /// Slots by number, as a clean stop left them.
@@ -49,12 +59,15 @@ pub(crate) fn run(start: Start) -> std::io::Result<Kept> {
 }
 
 async fn serve(start: Start) -> std::io::Result<Kept> {
-    let Start { number, context, slots, inbox, listener, end } = start;
+    let Start { number, context, slots, inbox, listener, end, missing } = start;
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let shard = Shard::new(number, context, slots, end);
     shard.spawn(read_mailbox(shard.clone(), inbox));
     shard.spawn(server::accept(shard.clone(), listener));
+    if missing.fetch_sub(1, Ordering::AcqRel) == 1 {
+        shard.context().health.set(Fact::Listening, true);
+    }
     turns(&shard).await;
     let _ = timeout(END_PATIENCE, shard.tasks_ended()).await;
     Ok(shard.with(|gateway| gateway.to_resume()))

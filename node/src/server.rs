@@ -165,7 +165,7 @@ async fn route(
 /// The session and its shard, if it lives in this process.
 async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(u8, Sid)> {
     let context = shard.context();
-    let sid = Sid::parse(sid, &context.sid_key).ok()?;
+    let sid = context.sid_keys.find(|key| Sid::parse(sid, key).ok())?;
     let at = context.shard_of(&sid)?;
     let (reply, found) = oneshot::channel();
     shard.tell(at, Message::Find { sid, reply });

@@ -1,7 +1,8 @@
 //! Members that read slowly, or not at all, in a room that others read well: the real program over real sockets.
 //!
 //! Invariants checked: nobody else waits for a laggard; a laggard that reads again has missed nothing and sees everything
-//! in order; one that never reads is cut off, and counted; all that whichever parser a member uses.
+//! in order; one that never reads is cut off, and counted; all that whichever parser a member uses. What a program says
+//! volatilely is lost by whoever has not taken what came before, and by nobody else.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +20,8 @@ use protocol::{
 use support::{
     metric,
     node::Node,
-    wire::{Frame, WebSocket, frame},
+    until,
+    wire::{Frame, WebSocket, exchange, frame, get, polling, post},
 };
 
 /// More than the kernel's buffers of a loopback connection hold, less than a connection may be behind.
@@ -53,6 +55,23 @@ impl Client {
     fn publish(&mut self, n: usize) {
         let filler = "x".repeat(BYTES);
         self.ask(format!(r#"["room:publish",{{"room":"r","event":"e","args":[{n},"{filler}"]}}]"#));
+    }
+
+    /// Has the program of the `verbs` example say something back: `n`, and a filler.
+    fn have_said(&mut self, how: &str, n: usize, filler: &str) {
+        let args = Args::text(format!(r#"["{how}",{n},"{filler}"]"#));
+        self.send(&Packet::Event { nsp: "/".into(), id: None, args });
+    }
+
+    /// What the program said back.
+    fn expect_said(&mut self) -> usize {
+        loop {
+            let Some(Packet::Event { args, .. }) = self.receive() else { panic!("nothing is said") };
+            // It also says hello.
+            if let Some(said) = args.json.strip_prefix(r#"["back","#) {
+                return said[..said.find(',').unwrap()].parse().unwrap();
+            }
+        }
     }
 
     /// Emits an event that must be answered with `ok`.
@@ -130,5 +149,59 @@ fn who_never_reads_is_cut_off_and_counted() {
         }
         assert!(seen < MESSAGES, "it was not cut off");
     }
+    node.stop().unwrap();
+}
+
+/// How often something volatile was left out.
+fn left_out(node: &Node) -> f64 {
+    metric(node, r#"starling_dropped_total{reason="volatile"}"#)
+}
+
+#[test]
+fn a_laggard_loses_what_is_volatile_and_nothing_else_and_whoever_keeps_up_loses_nothing() {
+    const VOLATILE: usize = 20;
+    let node = Node::start_example("verbs", &[("STARLING_LIMITS__QUEUE_BYTES", "64MiB")]);
+    for parser in Parser::ALL {
+        let before = left_out(&node);
+        let (mut laggard, mut reader) = (Client::connect(&node, parser), Client::connect(&node, parser));
+        let filler = "x".repeat(BYTES);
+        let mut said = 0;
+        while metric(&node, "starling_lagging_members") == 0.0 {
+            (said..said + 20).for_each(|n| laggard.have_said("back", n, &filler));
+            said += 20;
+            assert!(said < 20 * MESSAGES, "nobody lags");
+        }
+        (said..said + VOLATILE).for_each(|n| laggard.have_said("back if idle", n, ""));
+        laggard.have_said("back", said + VOLATILE, "");
+        until("everything volatile is left out", || left_out(&node) - before >= VOLATILE as f64);
+        // Somebody else's lag is no reason.
+        for n in 0..VOLATILE {
+            reader.have_said("back if idle", n, &filler);
+            assert_eq!(reader.expect_said(), n);
+        }
+        (0..said).for_each(|n| assert_eq!(laggard.expect_said(), n));
+        assert_eq!(laggard.expect_said(), said + VOLATILE, "what was volatile came, or what was not did not");
+        // Who has caught up is a laggard no more.
+        laggard.have_said("back if idle", 1, "");
+        assert_eq!(laggard.expect_said(), 1);
+        assert_eq!(left_out(&node) - before, VOLATILE as f64, "{parser:?}");
+    }
+    node.stop().unwrap();
+}
+
+#[test]
+fn between_two_polls_one_volatile_event_waits_and_no_more() {
+    let node = Node::start_example("verbs", &[]);
+    let query = polling(node.clients);
+    let send = |body: &str| assert_eq!(exchange(node.clients, &post(&query, body.as_bytes())).unwrap().body, "ok");
+    let polled = || exchange(node.clients, &get(&query)).unwrap().body;
+    send("40");
+    let hello = polled();
+    assert!(hello.starts_with("40{") && hello.contains("hello"), "{hello}");
+    send("42[\"back if idle\",1]\u{1e}42[\"back if idle\",2]\u{1e}42[\"back\",3]");
+    assert_eq!(polled(), "42[\"back\",1]\u{1e}42[\"back\",3]");
+    assert_eq!(left_out(&node), 1.0);
+    send("42[\"back if idle\",4]");
+    assert_eq!(polled(), "42[\"back\",4]");
     node.stop().unwrap();
 }

@@ -41,14 +41,6 @@ fn counts(node: &Node, reason: &str, times: f64) {
     assert_eq!(rejected(node, reason), times, "{reason}");
 }
 
-fn event(socket: &mut WebSocket, id: usize, name: &str, argument: &str) -> String {
-    socket.text(&format!(r#"42{id}["{name}",{argument}]"#));
-    match socket.packet() {
-        Frame::Text(ack) if ack.starts_with(&format!("43{id}[")) => ack,
-        other => panic!("{other:?} instead of the ack {id}"),
-    }
-}
-
 fn is_closed(socket: &mut WebSocket, code: u16, words: &str) {
     match socket.packet() {
         Frame::Close(Some(seen)) if seen == code => assert_eq!(socket.last_words, words),
@@ -90,6 +82,47 @@ fn an_address_that_connects_too_fast_waits() {
     assert!(rejected(&node, "per_ip_rate") >= 5.0);
     sleep(Duration::from_secs(1));
     assert_eq!(ask(&node, &get("EIO=4&transport=polling")).0.status, 200);
+    node.stop().unwrap();
+}
+
+#[test]
+fn an_address_whose_clients_are_not_who_they_say_too_often_is_barred_and_nothing_else_counts() {
+    let node = Node::start_example("verbs", &[("STARLING_LIMITS__FAILED_AUTH_PER_MINUTE", "3")]);
+    let connect = |socket: &mut WebSocket, packet: &str| {
+        socket.text(packet);
+        loop {
+            match socket.packet() {
+                Frame::Text(answer) if answer.starts_with("40") || answer.starts_with("44") => return answer,
+                Frame::Text(_) => {}
+                other => panic!("{other:?} instead of an answer"),
+            }
+        }
+    };
+    let known = r#"40/members,{"user":"ada"}"#;
+    for _ in 0..5 {
+        let (mut socket, _) = WebSocket::session(node.clients);
+        assert!(connect(&mut socket, known).starts_with("40/members,{"));
+        assert!(connect(&mut socket, "40/nowhere,").contains("Invalid namespace"));
+    }
+    let mut member = WebSocket::connected(node.clients);
+    let (mut stranger, _) = WebSocket::session(node.clients);
+    for n in 1..=4 {
+        assert_eq!(rejected(&node, "failed_auth"), 0.0, "barred before refusal {n}");
+        let refusal = connect(&mut stranger, "40/members,");
+        assert!(refusal.contains(r#""code":"unauthorized""#), "refusal {n}: {refusal}");
+    }
+    // Three are let pass, and the fourth was one too many: now the right words are of no use either.
+    for socket in [&mut stranger, &mut member] {
+        let refusal = connect(socket, known);
+        assert!(refusal.contains(r#""code":"rate_limited""#), "{refusal}");
+    }
+    counts(&node, "failed_auth", 2.0);
+    for request in [get("EIO=4&transport=polling"), upgrade(FRESH_WEBSOCKET, &[])] {
+        let answer = ask(&node, &request).0;
+        assert_eq!((answer.status, answer.header("retry-after")), (429, Some("5")), "{}", answer.body);
+    }
+    counts(&node, "failed_auth", 4.0);
+    assert!(member.ask("rooms", "null").contains("announcements"), "who is in goes on");
     node.stop().unwrap();
 }
 
@@ -150,14 +183,14 @@ fn every_poll_and_post_of_a_foreign_page_is_refused_and_says_nothing_to_it() {
 fn messages_beyond_the_rate_are_refused_and_a_flood_closes_the_connection() {
     let node = Node::start_with(&[("STARLING_LIMITS__MESSAGES_PER_SECOND", "10")]);
     let mut socket = WebSocket::connected(node.clients);
-    let acks: Vec<String> = (0..25).map(|n| event(&mut socket, n, "room:leave", r#"{"room":"r"}"#)).collect();
+    let acks: Vec<String> = (0..25).map(|_| socket.ask("room:leave", r#"{"room":"r"}"#)).collect();
     // CONNECT was the first of the twenty that may come at once.
     let refused = acks.iter().filter(|ack| ack.contains(r#""code":"rate_limited""#)).count();
     assert!((1..=6).contains(&refused), "{acks:?}");
     assert!(acks[..19].iter().all(|ack| ack.contains("\"ok\":true")), "{acks:?}");
     counts(&node, "rate_limited", f64::from(u32::try_from(refused).unwrap()));
     sleep(Duration::from_millis(300));
-    assert!(event(&mut socket, 1, "room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(socket.ask("room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
 
     for _ in 0..400 {
         socket.text(r#"42["nobody handles this"]"#);
@@ -188,14 +221,13 @@ fn bytes_and_joins_have_rates_of_their_own() {
     ]);
     let mut socket = WebSocket::connected(node.clients);
     let filler = format!(r#"{{"room":"r","pad":"{}"}}"#, "x".repeat(900));
-    let acks: Vec<String> = (0..3).map(|n| event(&mut socket, n, "room:leave", &filler)).collect();
+    let acks: Vec<String> = (0..3).map(|_| socket.ask("room:leave", &filler)).collect();
     assert!(acks[1].contains("\"ok\":true") && acks[2].contains("rate_limited"), "{acks:?}");
 
     let mut socket = WebSocket::connected(node.clients);
-    let joins: Vec<String> =
-        (0..3).map(|n| event(&mut socket, n, "room:join", &format!(r#"{{"room":"r{n}"}}"#))).collect();
+    let joins: Vec<String> = (0..3).map(|n| socket.ask("room:join", &format!(r#"{{"room":"r{n}"}}"#))).collect();
     assert!(joins[1].contains("\"ok\":true") && joins[2].contains("rate_limited"), "{joins:?}");
-    assert!(event(&mut socket, 3, "room:leave", r#"{"room":"r1"}"#).contains("\"ok\":true"));
+    assert!(socket.ask("room:leave", r#"{"room":"r1"}"#).contains("\"ok\":true"));
     node.stop().unwrap();
 }
 
@@ -241,7 +273,7 @@ fn a_message_comes_in_few_pieces_and_in_time() {
     socket.raw(&frame(0x80, &text.as_bytes()[5..]));
     assert!(matches!(socket.packet(), Frame::Text(ack) if ack.contains("\"ok\":true")));
     sleep(Duration::from_millis(1_500));
-    assert!(event(&mut socket, 1, "room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(socket.ask("room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
     let mut slow = WebSocket::connected(node.clients);
     slow.raw(&frame(0x81, text.as_bytes())[..10]);
     for n in 0..9 {
@@ -289,18 +321,18 @@ fn who_takes_nothing_for_long_enough_is_cut_off_however_little_waits() {
         ("STARLING_LIMITS__QUEUE_BYTES", "1GiB"),
     ]);
     let mut laggard = WebSocket::connected(node.clients);
-    event(&mut laggard, 0, "room:join", r#"{"room":"r"}"#);
+    laggard.ask("room:join", r#"{"room":"r"}"#);
     let mut publisher = WebSocket::connected(node.clients);
     let argument = format!(r#"{{"room":"r","event":"e","args":["{}"]}}"#, "x".repeat(100_000));
     let mut sent = 0;
     while metric(&node, "starling_lagging_members") == 0.0 {
-        event(&mut publisher, 0, "room:publish", &argument);
+        publisher.ask("room:publish", &argument);
         sent += 1;
         assert!(sent < 300, "nobody lags");
     }
     until("the end of a laggard", || metric(&node, "starling_slow_consumers_closed_total") == 1.0);
     assert_eq!(metric(&node, "starling_sockets"), 1.0);
     assert_eq!(metric(&node, "starling_lagging_members"), 0.0);
-    event(&mut publisher, 0, "room:publish", &argument);
+    publisher.ask("room:publish", &argument);
     node.stop().unwrap();
 }

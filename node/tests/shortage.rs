@@ -22,17 +22,6 @@ use support::{
 /// Between looks at the node, each some 800 KB of messages apart.
 const FLOOD_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
 
-fn ack(socket: &mut WebSocket, name: &str, argument: &str) -> String {
-    socket.text(&format!(r#"420["{name}",{argument}]"#));
-    loop {
-        match socket.packet() {
-            Frame::Text(ack) if ack.starts_with("430[") => return ack,
-            Frame::Text(_) => {}
-            other => panic!("{other:?} instead of an ack"),
-        }
-    }
-}
-
 #[test]
 fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operator_and_recovers() {
     let node = Node::start_short_of_descriptors(80, &[("STARLING_SERVER__SHARDS", "2")]);
@@ -59,7 +48,7 @@ fn a_node_short_of_descriptors_refuses_newcomers_serves_the_rest_and_its_operato
     drop(members);
     until("a recovery", || WebSocket::open(node.clients, FRESH_WEBSOCKET).is_ok());
     let mut socket = WebSocket::connected(node.clients);
-    assert!(ack(&mut socket, "room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(socket.ask("room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
     node.check().unwrap();
     node.stop().unwrap();
 }
@@ -77,7 +66,7 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     assert_eq!(exchange(node.clients, &post(&query, b"40")).unwrap().body, "ok");
     assert_eq!(exchange(node.clients, &get(&query)).unwrap().status, 200);
     let mut laggard = WebSocket::connected(node.clients);
-    assert!(ack(&mut laggard, "room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(laggard.ask("room:join", r#"{"room":"r"}"#).contains("\"ok\":true"));
     let mut publisher = WebSocket::connected(node.clients);
 
     let flood = |volatile: bool| {
@@ -86,7 +75,7 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     let mut levels = vec![0];
     let mut refusals = Vec::new();
     for n in 0.. {
-        let answer = ack(&mut publisher, "room:publish", &flood(false));
+        let answer = publisher.ask("room:publish", &flood(false));
         if answer.contains("\"overloaded\"") {
             refusals.push(answer);
         } else {
@@ -114,14 +103,59 @@ fn a_node_short_of_memory_gives_up_one_thing_after_the_other_and_lives() {
     let newcomer = WebSocket::open(node.clients, FRESH_WEBSOCKET).err().flatten().expect("a refusal");
     assert_eq!((newcomer.status, newcomer.header("retry-after")), (503, Some("5")));
     assert!(newcomer.body.contains("memory"), "{}", newcomer.body);
-    assert!(ack(&mut publisher, "room:publish", &flood(true)).contains("\"overloaded\""));
+    assert!(publisher.ask("room:publish", &flood(true)).contains("\"overloaded\""));
     until("the end of the polling session", || {
         metric(&node, r#"starling_connections_closed_total{reason="overloaded"}"#) == 1.0
     });
     until("the end of the laggard", || metric(&node, "starling_slow_consumers_closed_total") == 1.0);
     assert!(rejected(&node, "memory") >= 3.0);
     // What costs nothing goes on.
-    assert!(ack(&mut publisher, "room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
+    assert!(publisher.ask("room:leave", r#"{"room":"r"}"#).contains("\"ok\":true"));
     node.check().unwrap();
+    node.stop().unwrap();
+}
+
+#[test]
+fn a_level_that_was_high_is_left_when_the_load_is_gone_although_its_memory_stays_resident() {
+    /// How long messages are kept, here.
+    const TTL: &str = "15s";
+    /// From the end of the load on: messages expire, and what slots keep is swept within half a minute.
+    const BACK_TO_NORMAL: std::time::Duration = std::time::Duration::from_secs(15 + 30);
+    const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+    const PUBLISHES: usize = 50;
+    let node = Node::start_with(&[
+        ("STARLING_LIMITS__MEMORY_BYTES", "80MiB"),
+        ("STARLING_STORE__KIND", "memory"),
+        ("STARLING_STORE__HISTORY__TTL", TTL),
+    ]);
+    let level = || metric(&node, "starling_memory_pressure");
+    let resident = || metric(&node, "process_resident_memory_bytes");
+    let before = resident();
+    let mut publisher = WebSocket::connected(node.clients);
+    let text = "x".repeat(1_000);
+    for batch in 0.. {
+        for n in 0..PUBLISHES {
+            let room = batch * PUBLISHES + n;
+            publisher.text(&format!(r#"420["room:publish",{{"room":"r{room}","event":"e","args":["{text}"]}}]"#));
+        }
+        for _ in 0..PUBLISHES {
+            assert!(matches!(publisher.packet(), Frame::Text(ack) if ack.starts_with("430[")));
+        }
+        if level() > 0.0 {
+            break;
+        }
+        assert!(resident() < 128e6, "the level is still normal");
+    }
+    let refused = WebSocket::open(node.clients, FRESH_WEBSOCKET).err().flatten().expect("a refusal");
+    assert_eq!(refused.status, 503);
+    let full = resident();
+    let looks = BACK_TO_NORMAL.as_millis() / LOOK_EVERY.as_millis();
+    let normal = (0..looks).any(|_| {
+        std::thread::sleep(LOOK_EVERY);
+        level() == 0.0
+    });
+    assert!(normal, "level {} with {} bytes resident, {full} at the highest", level(), resident());
+    println!("{before} bytes before, {full} at the highest, {} when the level was normal again", resident());
+    assert!(WebSocket::open(node.clients, FRESH_WEBSOCKET).is_ok(), "newcomers are welcome again");
     node.stop().unwrap();
 }

@@ -6,6 +6,7 @@
 //! Invariants: release builds; a run that calls itself invalid is marked, never dropped; docs/benchmarks.md
 //! is written from what was measured and says how.
 
+mod cluster;
 mod contest;
 mod others;
 mod report;
@@ -35,10 +36,16 @@ pub(crate) struct Options {
     /// Print the result without writing docs/benchmarks.md.
     #[arg(long)]
     dry_run: bool,
+    /// Measure three nodes instead; writes docs/benchmarks-cluster.md.
+    #[arg(long)]
+    cluster: bool,
 }
 
 /// Builds everything, runs the contest, prints and writes the result.
 pub(crate) fn command(options: &Options) -> Result<bool> {
+    if options.cluster {
+        return cluster::command(options.rounds, options.dry_run);
+    }
     if run::which(&["taskset"]).is_none() {
         bail!("`taskset` is needed to give server and generator a core each (Debian: util-linux)");
     }

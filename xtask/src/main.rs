@@ -5,6 +5,7 @@
 
 mod autobahn;
 mod bench;
+mod chaos;
 mod clock;
 mod counts;
 mod docs;
@@ -52,6 +53,8 @@ enum Command {
     Bench(bench::Options),
     /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
     ClusterSoak(soak::Options),
+    /// Real nodes that are killed, stopped, cut off and scaled in a burst of publishes, judged by what clients saw.
+    Chaos(chaos::Options),
     /// Search everything that can happen to one slot, and find every mistake that is planted in its rules.
     Model(model::Options),
     /// Kill -9 in a burst of publishes, restart, compare: what was acked and is missing, what is said about it.
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Image => image::command(),
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
+        Command::Chaos(options) => chaos::command(&options),
         Command::Model(options) => model::command(&options),
         Command::KillStore(options) => store::kill(&options),
         Command::DamageStore(options) => store::damage(&options),

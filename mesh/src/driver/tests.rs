@@ -3,11 +3,11 @@
 //! Invariants: each case speaks QUIC by hand against a real driver on the same runtime.
 
 use bytes::BytesMut;
-use quinn::{Connection, ConnectionError, SendStream};
+use quinn::{Connection, ConnectionError, Endpoint, SendStream};
 
 use super::*;
 use crate::{
-    ClusterKey, Event, Timings,
+    ClusterKey, Event, NodeId, Timings,
     close::CloseCode,
     wire::{
         control::Hello,
@@ -49,7 +49,7 @@ impl Case {
         let driver = bind(config(5)).unwrap();
         let (mesh, stop) = (driver.handle(), CancellationToken::new());
         TaskTracker::new().spawn(driver.run(Silent, stop.clone()));
-        let endpoint = endpoint::bind(&config(9)).unwrap().endpoint;
+        let endpoint = endpoint::bind(&config(9)).unwrap().gate.endpoint().clone();
         let connection = endpoint.connect(mesh.address(), "5.starling").unwrap().await.unwrap();
         Case { mesh, connection, _endpoint: endpoint, stop }
     }

@@ -4,6 +4,9 @@
 
 use super::{Slot, Slots, seat::Role};
 
+/// How many nodes hold every frame before anybody sees it, where the cluster has as many.
+pub const COPIES: u8 = 2;
+
 /// See the module. One shard's share; add them up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {

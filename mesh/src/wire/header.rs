@@ -104,12 +104,14 @@ pub(crate) struct Decoder {
     limit: usize,
     /// Bytes of a skipped frame still to come.
     skip: usize,
+    /// Frames skipped since somebody asked.
+    skipped: u64,
 }
 
 impl Decoder {
     /// A decoder for bodies of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Decoder {
-        Decoder { buffer: BytesMut::new(), limit, skip: 0 }
+        Decoder { buffer: BytesMut::new(), limit, skip: 0, skipped: 0 }
     }
 
     /// Where to put what arrived. With room for less than `least` more bytes, a new block of `block` bytes is begun; frames
@@ -119,6 +121,16 @@ impl Decoder {
             self.buffer.reserve(block.max(least));
         }
         &mut self.buffer
+    }
+
+    /// Bodies may be so large from now on.
+    pub(crate) fn allow(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Frames that were skipped since the last call.
+    pub(crate) fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
     }
 
     /// The next whole frame, if its bytes are here.
@@ -146,7 +158,10 @@ impl Decoder {
                     return Ok(Some((known, self.buffer.split_to(len).freeze())));
                 }
                 None if !may_ignore => return Err(FrameError::UnknownKind(kind)),
-                Some(_) | None => self.skip = HEADER + len,
+                Some(_) | None => {
+                    self.skip = HEADER + len;
+                    self.skipped += 1;
+                }
             }
             if self.buffer.is_empty() {
                 return Ok(None);

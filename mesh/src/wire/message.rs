@@ -50,12 +50,25 @@ pub enum DecodeError {
     /// A later layout than this build reads.
     #[error("unknown frame version {0}")]
     UnknownVersion(u8),
+    /// A control message, or a word in one, that only a later build knows.
+    #[error("unknown control message")]
+    UnknownControl,
     /// A name is not UTF-8 or a room key has no separator.
     #[error("malformed name")]
     MalformedName,
     /// The control body does not decode within its limit.
     #[error("malformed control message")]
     MalformedControl,
+}
+
+impl DecodeError {
+    /// Whether a later build may have meant something by it: then it is skipped, and no sign of a defect.
+    pub fn is_newer(&self) -> bool {
+        match self {
+            DecodeError::UnknownKind(_) | DecodeError::UnknownVersion(_) | DecodeError::UnknownControl => true,
+            DecodeError::Truncated | DecodeError::MalformedName | DecodeError::MalformedControl => false,
+        }
+    }
 }
 
 /// Who published: with `oseq` it makes a resend recognisable (`semantics.md` 3, exactly once).
@@ -415,6 +428,7 @@ pub(super) fn config() -> impl bincode::config::Config {
 pub(super) fn decode_whole<'a, T: BorrowDecode<'a, ()>>(bytes: &'a [u8]) -> Result<T, DecodeError> {
     match bincode::borrow_decode_from_slice(bytes, config()) {
         Ok((value, used)) if used == bytes.len() => Ok(value),
+        Err(bincode::error::DecodeError::UnexpectedVariant { .. }) => Err(DecodeError::UnknownControl),
         Ok(_) | Err(_) => Err(DecodeError::MalformedControl),
     }
 }

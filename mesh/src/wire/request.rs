@@ -54,12 +54,31 @@ impl<'a> Request<'a> {
 }
 
 /// Answer to `Request::Figures`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
 pub struct Figures {
     /// Open client connections.
     pub connections: u64,
-    /// Slots the node is the owner of.
+    /// Slots the node is the owner of by its table.
     pub slots: u64,
+    /// Its open slots, all shards together (`slot::Census`).
+    pub open: OpenSlots,
+    /// Its program, such as `0.1.0`.
+    pub version: String,
+}
+
+/// Open slots of a node by what it is in them; see `slot::Census`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct OpenSlots {
+    /// Owner.
+    pub owned: u32,
+    /// Replica that holds everything.
+    pub in_sync: u32,
+    /// Replica that is still being told.
+    pub syncing: u32,
+    /// Witness.
+    pub witness: u32,
+    /// Of the owned ones, those that one loss would damage.
+    pub single_copy: u32,
 }
 
 impl Figures {

@@ -9,12 +9,16 @@
     reason = "helpers of tests fail the test; real time is what they wait for"
 )]
 
+pub(crate) mod evil;
+pub(crate) mod proxy;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU8, Ordering::SeqCst},
         mpsc,
     },
     thread::JoinHandle,
@@ -22,7 +26,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh::{ClusterKey, Config, Event, Handler, Mesh, NodeId, Responder, RunError, bind};
+use mesh::{ClusterKey, Config, Event, Handler, Mesh, NodeId, RequestError, Responder, RunError, bind};
+use proxy::Proxy;
 use tokio_util::sync::CancellationToken;
 
 /// What a node's handler saw.
@@ -44,8 +49,8 @@ pub(crate) struct Seen {
 #[derive(Clone, Default)]
 pub(crate) struct Recorder {
     pub(crate) seen: Arc<Mutex<Seen>>,
-    /// Not ready for frames.
-    pub(crate) held: Arc<AtomicBool>,
+    /// One bit per lane that is not ready for frames.
+    pub(crate) held: Arc<AtomicU8>,
     /// Blocks the whole mesh thread at the next readiness question, as a stopped process would.
     pub(crate) frozen: Arc<AtomicBool>,
 }
@@ -74,13 +79,13 @@ impl Handler for Recorder {
         }
     }
 
-    fn ready(&self, _lane: u8) -> impl Future<Output = ()> + Send {
+    fn ready(&self, lane: u8) -> impl Future<Output = ()> + Send {
         let (held, frozen) = (self.held.clone(), self.frozen.clone());
         async move {
             while frozen.load(SeqCst) {
                 std::thread::sleep(Duration::from_millis(5));
             }
-            while held.load(SeqCst) {
+            while held.load(SeqCst) & (1 << lane) != 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         }
@@ -92,6 +97,8 @@ pub(crate) struct Node {
     pub(crate) mesh: Mesh,
     pub(crate) recorder: Recorder,
     pub(crate) addr: SocketAddr,
+    /// Of its thread, in `/proc`.
+    task: PathBuf,
     stop: CancellationToken,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
@@ -118,17 +125,36 @@ impl Node {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async move {
                 let driver = bind(config).unwrap();
-                sender.send(driver.handle()).unwrap();
+                sender.send((driver.handle(), std::fs::read_link("/proc/thread-self").unwrap())).unwrap();
                 driver.run(handler, stopping).await
             })
         });
-        let mesh = receiver.recv().unwrap();
-        Node { addr: mesh.address(), mesh, recorder, stop, thread: Some(thread) }
+        let (mesh, task) = receiver.recv().unwrap();
+        Node { addr: mesh.address(), mesh, recorder, task: Path::new("/proc").join(task), stop, thread: Some(thread) }
     }
 
     /// A node of a cluster with these seeds.
     pub(crate) fn join(node: u16, generation: u64, seeds: &[SocketAddr]) -> Node {
         Node::start(config(node, generation, seeds))
+    }
+
+    /// A node whose peers reach it only through a proxy.
+    pub(crate) fn behind(proxy: &Proxy, config: Config) -> Node {
+        let node = Node::start(Config { advertise: Some(proxy.addr), ..config });
+        proxy.lead_to(node.addr);
+        node
+    }
+
+    /// Asks a node, and waits for the answer.
+    pub(crate) fn ask(&self, to: u16, body: impl Into<Bytes>, within: Duration) -> Result<Bytes, RequestError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(self.mesh.request(NodeId(to), body.into(), within))
+    }
+
+    /// Processor time its thread took so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let text = std::fs::read_to_string(self.task.join("schedstat")).unwrap();
+        Duration::from_nanos(text.split_whitespace().next().unwrap().parse().unwrap())
     }
 
     /// The nodes of its present view.
@@ -185,15 +211,28 @@ pub(crate) fn wait(what: &str, within: Duration, mut done: impl FnMut() -> bool)
     start.elapsed()
 }
 
+/// Two nodes that see each other and are linked.
+pub(crate) fn two() -> [Node; 2] {
+    let first = Node::join(0, 1, &[]);
+    let second = Node::join(1, 1, &[first.addr]);
+    let nodes = [first, second];
+    wait("two nodes to form a cluster", Duration::from_secs(3), || formed(&nodes));
+    nodes
+}
+
+/// Whether these nodes, with the ordinals 0 and up, are one cluster with all its links.
+pub(crate) fn formed(nodes: &[Node]) -> bool {
+    let all: Vec<u16> = (0..).take(nodes.len()).collect();
+    nodes.iter().all(|node| node.members() == all && node.mesh.links().iter().all(is_up))
+}
+
 /// Three nodes that see each other and are linked; how long that took.
 pub(crate) fn three() -> ([Node; 3], Duration) {
     let start = Instant::now();
     let first = Node::join(0, 1, &[]);
     let seeds = [first.addr];
     let nodes = [first, Node::join(1, 1, &seeds), Node::join(2, 1, &seeds)];
-    wait("three nodes to form a cluster", Duration::from_secs(3), || {
-        nodes.iter().all(|node| node.members() == [0, 1, 2] && node.mesh.links().iter().all(is_up))
-    });
+    wait("three nodes to form a cluster", Duration::from_secs(3), || formed(&nodes));
     (nodes, start.elapsed())
 }
 

@@ -21,7 +21,7 @@ pub const HEARTBEAT_MAX: Duration = Duration::from_secs(15);
 /// What probes ask about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fact {
-    /// The client port accepts connections.
+    /// Every shard accepts connections of the client port.
     Listening,
     /// The mesh was joined, or is not used, or waiting for it was given up. Never unset.
     Joined,

@@ -21,10 +21,18 @@ impl ClusterInfo for Alone {
             state: MemberState::Alive,
             connections: Some(3),
             slots: 4096,
+            address: Some("127.0.0.1:3002".to_owned()),
+            version: Some("0.1.0".to_owned()),
+            open: Some(OpenReport { owned: 2, single_copy: 2, ..OpenReport::default() }),
         };
         let link = LinkReport { node: "node-1".to_owned(), rtt_us: 180, state: LinkState::Up };
         let report = ClusterReport { members: vec![member], links: vec![link], view: 2, ..ClusterReport::default() };
-        Box::pin(std::future::ready(report))
+        Box::pin(std::future::ready(report.judge()))
+    }
+
+    fn placement(&self, namespace: &str, room: &str) -> PlacementReport {
+        let owner = Some("node-0".to_owned());
+        PlacementReport { namespace: namespace.to_owned(), room: room.to_owned(), slot: 7, owner, ..Default::default() }
     }
 }
 
@@ -129,11 +137,24 @@ async fn metrics_speak_the_format_that_was_asked_for() {
 async fn the_cluster_has_the_shape_of_the_contract() {
     let (status, body) = get(&state(true), "/api/cluster").await;
     let expected = json!({
-        "members": [{"node": "node-0", "ordinal": 0, "generation": 9, "state": "alive", "connections": 3, "slots": 4096}],
+        "members": [{"node": "node-0", "ordinal": 0, "generation": 9, "state": "alive", "connections": 3, "slots": 4096,
+                     "address": "127.0.0.1:3002", "version": "0.1.0",
+                     "open": {"owned": 2, "replica": 0, "syncing": 0, "witness": 0, "single_copy": 2}}],
         "links": [{"node": "node-1", "rtt_us": 180, "state": "up"}],
-        "view": 2, "single_copy_slots": 0, "safe_to_lose_one": false, "partial": false, "silent": [],
+        "view": 2, "single_copy_slots": 0, "safe_to_lose_one": false,
+        "unsafe_because": "this version keeps one copy of each message", "copies": 0, "partial": false, "silent": [],
     });
     assert_eq!((status, body), (StatusCode::OK, expected));
+}
+
+#[tokio::test]
+async fn a_room_is_found_by_its_encoded_name_in_its_namespace() {
+    let (status, body) = get(&state(true), "/api/rooms/a%2Fb%20c?namespace=%2Fchat").await;
+    let expected =
+        json!({"namespace": "/chat", "room": "a/b c", "slot": 7, "owner": "node-0", "replica": null, "witness": null});
+    assert_eq!((status, body), (StatusCode::OK, expected));
+    let (_, body) = get(&state(true), "/api/rooms/lobby").await;
+    assert_eq!((&body["namespace"], &body["room"]), (&json!("/"), &json!("lobby")));
 }
 
 #[tokio::test]

@@ -17,11 +17,10 @@ use std::{
 use anyhow::Context as _;
 use http::HeaderName;
 use mesh::{
-    ClusterKey, Mesh, NodeId, SLOTS,
+    ClusterKeys, Mesh, NodeId, SLOTS,
     slot::{self, Resume, Retention, Slots},
 };
 use persistence::{Kind, Opened};
-use protocol::sid::SidKey;
 use socket2::{Domain, Socket, Type};
 use tokio_util::sync::CancellationToken;
 
@@ -29,11 +28,11 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::Gateway;
 use crate::{
     addresses::Addresses,
-    api::{Fact, Health},
+    api::Health,
     assets::{Assets, Options},
     builtin::Builtin,
-    clock, conduct,
-    config::{Config, Log, LogFormat, StoreKind, TlsFiles, read_key_file},
+    clock, cluster_key, conduct,
+    config::{Config, Log, LogFormat, StoreKind, TlsFiles},
     context::{Context, STORE_QUEUE_BYTES, decoder_limits, session_config},
     handler::Handler,
     mailbox::{self, mailbox},
@@ -43,6 +42,7 @@ use crate::{
     policy::Policy,
     pressure::Pressure,
     run::{self, Kept},
+    sid_keys::SidKeys,
     tls::Tls,
 };
 
@@ -55,6 +55,8 @@ const BACKLOG: i32 = 4_096;
 pub(super) struct Begun {
     pub(super) node: Node,
     pub(super) admin: tokio::net::TcpListener,
+    /// The cluster keys it started with.
+    pub(super) keys: Option<ClusterKeys>,
 }
 
 /// Everything that clients wait for.
@@ -63,9 +65,10 @@ pub(super) struct Node {
     opened: Opened,
     inboxes: Inboxes,
     listeners: Vec<std::net::TcpListener>,
-    mesh: Option<JoinHandle<anyhow::Result<()>>>,
+    pub(super) mesh: Option<JoinHandle<anyhow::Result<()>>>,
     end: Ends,
-    ended: CancellationToken,
+    /// Cancelled when the mesh ended by itself.
+    pub(super) ended: CancellationToken,
 }
 
 /// Ends threads when cancelled: shards first, the mesh when it has said goodbye.
@@ -105,35 +108,36 @@ pub(super) async fn begin(config: Config, handler: Arc<dyn Handler>) -> anyhow::
     let admin = tokio::net::TcpListener::bind(config.server.admin_listen)
         .await
         .with_context(|| format!("cannot listen on {} for the admin port", config.server.admin_listen))?;
-    let key = cluster_key(&config)?;
+    let keys = cluster_keys(&config)?;
     let (end, ended) = (Ends::default(), CancellationToken::new());
-    let bound = match &key {
-        Some(key) => Some(mesh_thread::bind(&config, key, opened.generation, &end.mesh, &ended)?),
+    let bound = match &keys {
+        Some(keys) => Some(mesh_thread::bind(&config, keys, opened.generation, &end.mesh, &ended)?),
         None => None,
     };
     let mesh = bound.as_ref().map(|(mesh, _)| mesh.clone());
-    let (context, inboxes) = context(config, handler, &opened, mesh, key.as_ref())?;
+    let (context, inboxes) = context(config, handler, &opened, mesh, keys.as_ref())?;
     context.note_store();
     let mesh = bound.map(|(_, thread)| thread.run(context.clone()));
-    Ok(Begun { node: Node { context, opened, inboxes, listeners, mesh, end, ended }, admin })
+    Ok(Begun { node: Node { context, opened, inboxes, listeners, mesh, end, ended }, admin, keys })
 }
 
 /// Starts the shards.
 pub(super) fn serve_clients(node: Node) -> anyhow::Result<Serving> {
     let Node { context, opened, inboxes, listeners, mesh, end, ended } = node;
     let mut shards = Vec::with_capacity(inboxes.len());
+    let missing = Arc::new(AtomicUsize::new(inboxes.len()));
     for (number, (inbox, listener)) in inboxes.into_iter().zip(listeners).enumerate() {
         // `server.shards` is at most 64.
         let number = u8::try_from(number).unwrap_or(u8::MAX);
         let slots = Slots::new(slots_config(&context, &opened, number)?);
-        let start = run::Start { number, context: context.clone(), slots, inbox, listener, end: end.shards.clone() };
+        let (context, end, missing) = (context.clone(), end.shards.clone(), missing.clone());
+        let start = run::Start { number, context, slots, inbox, listener, end, missing };
         let ended = ended.clone().drop_guard();
         shards.push(thread::Builder::new().name(format!("shard-{number}")).spawn(move || {
             let _ended = ended;
             run::run(start)
         })?);
     }
-    context.health.set(Fact::Listening, true);
     announce(&context);
     Ok(Serving { shards, mesh, end, ended })
 }
@@ -210,11 +214,10 @@ fn listen_once(address: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-fn cluster_key(config: &Config) -> anyhow::Result<Option<ClusterKey>> {
+fn cluster_keys(config: &Config) -> anyhow::Result<Option<ClusterKeys>> {
     let Some(path) = &config.cluster.key_file else { return Ok(None) };
-    let bytes = read_key_file(path).map_err(|error| anyhow::anyhow!("cluster.key_file: {error}"))?;
-    let key = ClusterKey::from_bytes(&bytes).with_context(|| format!("{} is no cluster key", path.display()))?;
-    Ok(Some(key))
+    let keys = cluster_key::read(path).map_err(|error| anyhow::anyhow!("cluster.key_file: {error}"))?;
+    Ok(Some(keys))
 }
 
 fn context(
@@ -222,16 +225,16 @@ fn context(
     handler: Arc<dyn Handler>,
     opened: &Opened,
     mesh: Option<Mesh>,
-    key: Option<&ClusterKey>,
+    keys: Option<&ClusterKeys>,
 ) -> anyhow::Result<(Arc<Context>, Inboxes)> {
     let shards = config.server.shards;
     let threads = thread_names(shards, mesh.is_some());
-    let secret = match key {
-        Some(key) => key.derive("sid"),
+    let sid_keys = match keys {
+        Some(keys) => SidKeys::new(keys),
         None => {
             let mut random = [0; 32];
             getrandom::fill(&mut random).context("the system has no randomness")?;
-            random
+            SidKeys::alone(&random)
         }
     };
     let assets = Assets::new(&Options {
@@ -262,7 +265,7 @@ fn context(
         handler,
         node: NodeId(config.cluster.ordinal),
         generation: opened.generation,
-        sid_key: SidKey::new(&secret),
+        sid_keys,
         shards: senders,
         store: opened.store.clone(),
         mesh,

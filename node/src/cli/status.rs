@@ -1,13 +1,14 @@
 //! `starling status`: how the cluster is, in a few lines and an exit code, so that it doubles as a check.
 //!
-//! Invariants: healthy means that the asked node is ready and that every member and link it knows is well; a reason is
-//! given for everything else.
+//! Invariants: healthy means that the asked node is ready, that every member and link it knows is well, and that a cluster
+//! which could lose a node is safe to; a reason is given for everything else.
 
 use std::fmt::Write;
 
-use super::http::{self, HttpError};
-use super::{Exit, StatusArgs, complain, say};
-use crate::api::{ClusterReport, LinkState, MemberState};
+use super::ask::{self, AskError};
+use super::http;
+use super::{Exit, StatusArgs, say};
+use crate::api::{ClusterReport, LinkState, MemberReport, MemberState, OpenReport};
 
 pub(super) fn run(arguments: &StatusArgs) -> Exit {
     match ask(&arguments.admin) {
@@ -20,35 +21,13 @@ pub(super) fn run(arguments: &StatusArgs) -> Exit {
             }
             if complaints.is_empty() { Exit::Ok } else { Exit::Unhealthy }
         }
-        Err(error) => {
-            complain(format_args!("error: {}: {error}", arguments.admin));
-            match error {
-                AskError::Http(HttpError::Address(_)) => Exit::Usage,
-                AskError::Http(HttpError::Io(_) | HttpError::Malformed) => Exit::Unreachable,
-                AskError::Refused { .. } | AskError::Unreadable(_) => Exit::Failed,
-            }
-        }
+        Err(error) => ask::complain(&arguments.admin, &error),
     }
-}
-
-#[derive(Debug, thiserror::Error)]
-enum AskError {
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    #[error("answered {status}: {body}")]
-    Refused { status: u16, body: String },
-    #[error("answered something else than the state of a cluster: {0}")]
-    Unreadable(#[from] serde_json::Error),
 }
 
 fn ask(admin: &str) -> Result<(bool, ClusterReport), AskError> {
     let ready = http::get(admin, "/readyz")?.status == 200;
-    let answer = http::get(admin, "/api/cluster")?;
-    if answer.status != 200 {
-        let body = String::from_utf8_lossy(&answer.body).chars().filter(|c| !c.is_control()).take(300).collect();
-        return Err(AskError::Refused { status: answer.status, body });
-    }
-    Ok((ready, serde_json::from_slice(&answer.body)?))
+    Ok((ready, ask::json(admin, "/api/cluster")?))
 }
 
 /// What is not as it should be, one sentence each.
@@ -64,6 +43,10 @@ fn complaints(ready: bool, report: &ClusterReport) -> Vec<String> {
         complaints.push(format!("the link to {} is {}", link.node, link.state.as_str()));
     }
     complaints.extend(report.silent.iter().map(|node| format!("{node} did not answer")));
+    // One or two nodes are never safe to lose, and are as healthy as they can be.
+    if let (true, Some(why)) = (complaints.is_empty() && report.could_lose_one(), &report.unsafe_because) {
+        complaints.push(format!("not safe to lose a node: {why}"));
+    }
     complaints
 }
 
@@ -73,20 +56,47 @@ fn verdict(complaints: &[String]) -> String {
 
 fn table(report: &ClusterReport, complaints: &[String]) -> String {
     let mut out = String::new();
-    let width = report.members.iter().map(|member| member.node.len()).max().unwrap_or(0).max(4);
+    let widest = |cell: fn(&MemberReport) -> usize| report.members.iter().map(cell).max().unwrap_or(0);
+    let (name, place) = (widest(|m| m.node.len()).max(4), widest(|m| address(m).len()).max(7));
     // Writing to a string cannot fail.
-    let _ = writeln!(out, "{:width$}  STATE     CONNECTIONS  SLOTS  LINK", "NODE");
+    let _ = writeln!(
+        out,
+        "{:name$}  STATE     VERSION  {:place$}     GENERATION  CONNECTIONS  SLOTS  OWNED  REPLICA  SYNCING  WITNESS  LINK",
+        "NODE", "ADDRESS"
+    );
     for member in &report.members {
-        let connections = member.connections.map_or_else(|| "?".to_owned(), |count| count.to_string());
         let link = report.links.iter().find(|link| link.node == member.node);
         let link = link.map_or_else(|| "-".to_owned(), |link| format!("{} {} us", link.state.as_str(), link.rtt_us));
-        let (node, state, slots) = (&member.node, member.state.as_str(), member.slots);
-        let _ = writeln!(out, "{node:width$}  {state:<8}  {connections:>11}  {slots:>5}  {link}");
+        let number = |number: Option<u64>| number.map_or_else(|| "?".to_owned(), |number| number.to_string());
+        let open = |part: fn(&OpenReport) -> u32| number(member.open.as_ref().map(part).map(u64::from));
+        let _ = writeln!(
+            out,
+            "{:name$}  {:<8}  {:<7}  {:place$}  {:>13}  {:>11}  {:>5}  {:>5}  {:>7}  {:>7}  {:>7}  {link}",
+            member.node,
+            member.state.as_str(),
+            member.version.as_deref().unwrap_or("?"),
+            address(member),
+            member.generation,
+            number(member.connections),
+            member.slots,
+            open(|open| open.owned),
+            open(|open| open.replica),
+            open(|open| open.syncing),
+            open(|open| open.witness),
+        );
     }
-    let safe = if report.safe_to_lose_one { "yes" } else { "no" };
-    let _ = writeln!(out, "safe to lose a node: {safe} ({} slots with a single copy)", report.single_copy_slots);
+    let safe = match &report.unsafe_because {
+        None if report.safe_to_lose_one => "yes".to_owned(),
+        None => "no".to_owned(),
+        Some(why) => format!("no: {why}"),
+    };
+    let _ = writeln!(out, "safe to lose a node: {safe}");
     let _ = writeln!(out, "{}", verdict(complaints));
     out
+}
+
+fn address(member: &MemberReport) -> &str {
+    member.address.as_deref().unwrap_or("-")
 }
 
 fn json(report: &ClusterReport, complaints: &[String]) -> serde_json::Value {
@@ -96,10 +106,20 @@ fn json(report: &ClusterReport, complaints: &[String]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{LinkReport, MemberReport};
+    use crate::api::LinkReport;
 
     fn member(node: &str, ordinal: u16, state: MemberState) -> MemberReport {
-        MemberReport { node: node.to_owned(), ordinal, generation: 1, state, connections: Some(7), slots: 1365 }
+        MemberReport {
+            node: node.to_owned(),
+            ordinal,
+            generation: 1,
+            state,
+            connections: Some(7),
+            slots: 1365,
+            address: Some(format!("10.0.0.{ordinal}:3002")),
+            version: Some("0.1.0".to_owned()),
+            open: Some(OpenReport { owned: 3, replica: 2, syncing: 1, witness: 4, single_copy: 0 }),
+        }
     }
 
     fn two() -> ClusterReport {
@@ -118,10 +138,31 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_that_could_lose_a_node_is_healthy_only_while_it_may() {
+        let mut report = two();
+        report.members.push(member("node-2", 2, MemberState::Alive));
+        report.copies = 2;
+        report.members[0].open = Some(OpenReport::default());
+        assert_eq!(
+            complaints(true, &report.clone().judge()),
+            ["not safe to lose a node: replicas of 2 slots are still being filled"]
+        );
+        report.members.iter_mut().for_each(|member| member.open = Some(OpenReport::default()));
+        let safe = report.clone().judge();
+        assert_eq!(complaints(true, &safe), Vec::<String>::new());
+        assert!(table(&safe, &[]).contains("safe to lose a node: yes\n"));
+        report.copies = 1;
+        let single = report.judge();
+        assert_eq!(complaints(true, &single), Vec::<String>::new());
+        assert!(table(&single, &[]).contains("safe to lose a node: no: this version keeps one copy of each message\n"));
+    }
+
+    #[test]
     fn everything_that_is_wrong_is_said() {
         let mut report = two();
         report.members[1].state = MemberState::Suspect;
         report.members[1].connections = None;
+        report.members[1].open = None;
         report.links[0].state = LinkState::Down;
         report.silent = vec!["node-1".to_owned()];
         let complaints = complaints(false, &report);
@@ -129,7 +170,9 @@ mod tests {
             ["the asked node is not ready", "node-1 is suspect", "the link to node-1 is down", "node-1 did not answer"];
         assert_eq!(complaints, expected);
         let table = table(&report, &complaints);
-        assert!(table.contains("node-1  suspect             ?   1365  down 210 us"), "{table}");
+        let row = "node-1  suspect   0.1.0    10.0.0.1:3002              1            ?   1365      ?        ?        ?        ?  down 210 us";
+        assert!(table.contains(row), "{table}");
+        assert!(table.contains("7   1365      3        2        1        4  -\n"), "{table}");
         assert!(table.contains("DEGRADED: the asked node is not ready; node-1 is suspect"), "{table}");
     }
 

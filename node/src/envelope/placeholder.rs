@@ -1,25 +1,16 @@
 //! Placeholders in the JSON of binary events: found and replaced in the text, which is otherwise left as it is.
 //!
-//! Invariant: only what the stock client writes counts, an object with exactly `_placeholder` and `num`; text inside
-//! strings never does.
+//! Invariant: what is one is decided where events are read (`protocol`), as every client does; text inside strings never is.
 
-use serde::Deserialize;
+use protocol::socketio::{Placeholder, placeholders};
 
-/// What stands for an attachment (`protocol.md` 7).
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Placeholder {
-    _placeholder: bool,
-    num: usize,
-}
-
-/// Copies `text` to `out`, with `put(num, out)` in the place of every placeholder.
-pub(super) fn replace(text: &str, out: &mut String, mut put: impl FnMut(usize, &mut String)) {
+/// Copies `text`, which came with so many attachments, to `out`, with `put(num, out)` in the place of every placeholder.
+pub(super) fn replace(text: &str, attachments: usize, out: &mut String, mut put: impl FnMut(usize, &mut String)) {
     let mut copied = 0;
-    for (at, len, num) in find(text) {
+    for Placeholder { at, length, num } in placeholders(text, attachments).unwrap_or_default() {
         out.push_str(&text[copied..at]);
         put(num, out);
-        copied = at + len;
+        copied = at + length;
     }
     out.push_str(&text[copied..]);
 }
@@ -28,15 +19,16 @@ pub(super) fn replace(text: &str, out: &mut String, mut put: impl FnMut(usize, &
 /// attachment that is named often would be sent, and stored in answers, as often.
 pub(crate) fn names_each_once<'a>(texts: impl Iterator<Item = &'a str>, attachments: usize) -> bool {
     let mut named = vec![false; attachments];
-    let mut count = 0;
-    for (_, _, num) in texts.flat_map(find) {
-        match named.get_mut(num) {
-            Some(seen) if !*seen => *seen = true,
-            Some(_) | None => return false,
+    for text in texts {
+        let Ok(found) = placeholders(text, attachments) else { return false };
+        for Placeholder { num, .. } in found {
+            match named.get_mut(num) {
+                Some(seen) if !*seen => *seen = true,
+                Some(_) | None => return false,
+            }
         }
-        count += 1;
     }
-    count == attachments
+    named.iter().all(|seen| *seen)
 }
 
 /// Whether a client could take something in this text for a placeholder. Says yes too often rather than too rarely: the
@@ -51,38 +43,13 @@ fn is_part_of_the_key(text: &str, at: usize) -> bool {
     code.and_then(char::from_u32).is_some_and(|character| "_placeholder".contains(character))
 }
 
-/// Placeholders of a JSON text, in order: where each starts, its length, and its number.
-fn find(text: &str) -> Vec<(usize, usize, usize)> {
-    let bytes = text.as_bytes();
-    let (mut at, mut in_string) = (0, false);
-    let mut found = Vec::new();
-    while at < bytes.len() {
-        match bytes[at] {
-            b'\\' if in_string => at += 1,
-            b'"' => in_string = !in_string,
-            b'{' if !in_string => {
-                let mut values = serde_json::Deserializer::from_str(&text[at..]).into_iter::<Placeholder>();
-                if let Some(Ok(Placeholder { _placeholder: true, num })) = values.next() {
-                    let len = values.byte_offset();
-                    found.push((at, len, num));
-                    at += len;
-                    continue;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn replaced(text: &str) -> String {
         let mut out = String::new();
-        replace(text, &mut out, |num, out| out.push_str(&format!("<{num}>")));
+        replace(text, 3, &mut out, |num, out| out.push_str(&format!("<{num}>")));
         out
     }
 
@@ -95,9 +62,22 @@ mod tests {
     #[test]
     fn what_is_almost_a_placeholder_stays() {
         for text in
-            [r#"{"_placeholder":false,"num":0}"#, r#"{"_placeholder":true}"#, r#"{"_placeholder":true,"num":0,"x":1}"#]
+            [r#"{"_placeholder":false,"num":0}"#, r#"{"_placeholder":1,"num":0}"#, r#"{"placeholder":true,"num":0}"#]
         {
             assert_eq!(replaced(text), text);
+        }
+    }
+
+    /// Clients look at two keys, whatever else is there, and of a key that comes twice at the last.
+    #[test]
+    fn what_clients_take_for_a_placeholder_is_one() {
+        let texts = [
+            r#"{"_placeholder":true,"num":1,"x":{"_placeholder":true,"num":0}}"#,
+            r#"{"_placeholder":true,"num":0,"num":1}"#,
+            r#"{"\u005fplaceholder":true,"num":1}"#,
+        ];
+        for text in texts {
+            assert_eq!(replaced(&format!("[{text},2]")), "[<1>,2]", "{text}");
         }
     }
 
@@ -119,5 +99,7 @@ mod tests {
         assert!(!names_each_once([zero, zero].into_iter(), 1), "twice");
         assert!(!names_each_once([zero].into_iter(), 2), "one is not named");
         assert!(!names_each_once([one].into_iter(), 1), "a number without an attachment");
+        let more = r#"{"_placeholder":true,"num":0,"x":1}"#;
+        assert!(!names_each_once([zero, more].into_iter(), 1), "twice, and not as the stock client writes it");
     }
 }

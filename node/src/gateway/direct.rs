@@ -25,7 +25,7 @@ pub(crate) type Errand = Box<dyn FnOnce(&mut Socket<'_>) + Send>;
 impl Gateway {
     /// Where the socket is whose id this is; `None` if no socket was ever called this.
     pub(crate) fn place_of(&self, name: &str) -> Option<Place> {
-        socket_id::place(name, &self.context.sid_key)
+        self.context.sid_keys.find(|key| socket_id::place(name, key))
     }
 
     /// Gives a payload to a socket, here or elsewhere.

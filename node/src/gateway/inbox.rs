@@ -12,7 +12,7 @@ use protocol::{
 use tokio::sync::oneshot;
 
 use super::{Gateway, drain::Drain, reply};
-use crate::{clock, message::Message, metrics::DropReason, transport::PollReply};
+use crate::{clock, message::Message, peers::note_dropped, transport::PollReply};
 
 impl Gateway {
     /// Handles one message of another thread.
@@ -97,8 +97,7 @@ impl Gateway {
 
     fn handle_peer_frame(&mut self, from: mesh::NodeId, frame: &bytes::Bytes, now: Instant, now_ms: u64) {
         if let Err(error) = self.slots.handle_frame(from, frame, now, now_ms) {
-            tracing::warn!(%from, %error, "dropped a frame of a peer");
-            self.tally.dropped.push(DropReason::Mesh);
+            note_dropped(&self.context.metrics, from, &error);
         }
         self.tally.published_by_peers += self.slots.take_released_for_peers();
     }

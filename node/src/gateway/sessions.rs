@@ -52,7 +52,7 @@ impl Gateway {
         let context = &self.context;
         // The sid carries the low 24 bits of the generation; the rest is cut off on purpose.
         let generation = u32::try_from(context.generation & 0xff_ffff).unwrap_or(0);
-        let sid = Sid::mint(context.node.0, generation, self.shard, newcomer.random, &context.sid_key);
+        let sid = Sid::mint(context.node.0, generation, self.shard, newcomer.random, &context.sid_keys.signing());
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {
             place: newcomer.place,

@@ -126,7 +126,7 @@ impl Gateway {
             return self.close(key, CloseReason::ServerClose, now);
         }
         let context = &self.context;
-        let id = ByteString::from(socket_id::mint(context.node.0, self.shard, random, &context.sid_key));
+        let id = ByteString::from(socket_id::mint(context.node.0, self.shard, random, &context.sid_keys.signing()));
         let answer = format!(r#"{{"sid":"{id}"}}"#);
         let Some(connection) = self.connections.get_mut(key) else { return };
         connection.connect_by = None;

@@ -8,11 +8,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mesh::{NodeId, SendError, slot::Output};
+use mesh::{
+    NodeId, SendError,
+    slot::{Census, Output},
+};
 use persistence::Query;
+use prometheus_client::metrics::gauge::Gauge;
 
 use super::{Gateway, Task, reply, store::record};
-use crate::{clock, message::Message, metrics::DropReason};
+use crate::{
+    clock,
+    message::Message,
+    metrics::{DropReason, SlotRole},
+};
 
 /// Bytes of history one answer may hold. As JSON it stays below what a polling session may have waiting (4 MiB).
 pub(super) const READ_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -27,6 +35,7 @@ pub(super) struct Counted {
     next: Option<Instant>,
     rooms: i64,
     interest: i64,
+    slots: Census,
 }
 
 impl Gateway {
@@ -76,6 +85,19 @@ impl Gateway {
         let (rooms, interest) = (size(self.rooms.count()), size(self.slots.followed_rooms()));
         self.tally.rooms += rooms - std::mem::replace(&mut self.counted.rooms, rooms);
         self.tally.interest += interest - std::mem::replace(&mut self.counted.interest, interest);
+        self.count_slots();
+    }
+
+    fn count_slots(&mut self) {
+        let now = self.slots.census();
+        let before = std::mem::replace(&mut self.counted.slots, now);
+        let metrics = &self.context.metrics;
+        let moved = |gauge: &Gauge, now: u32, before: u32| gauge.inc_by(i64::from(now) - i64::from(before));
+        moved(metrics.slots_open.of(SlotRole::Owner), now.owned, before.owned);
+        moved(metrics.slots_open.of(SlotRole::Replica), now.replica_in_sync, before.replica_in_sync);
+        moved(metrics.slots_open.of(SlotRole::Syncing), now.replica_syncing, before.replica_syncing);
+        moved(metrics.slots_open.of(SlotRole::Witness), now.witness, before.witness);
+        moved(&metrics.slots_single_copy, now.single_copy, before.single_copy);
     }
 
     /// When the next turn has to happen even if nothing arrives.

@@ -43,3 +43,19 @@ impl Identity {
         self.user.is_none() && self.info.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_shown_a_kilobyte_of_info_and_nothing_of_more() {
+        let with = |bytes: usize| {
+            let text = format!("\"{}\"", "x".repeat(bytes - 2));
+            Identity::user("ada").with_info(RawValue::from_string(text).unwrap())
+        };
+        assert_eq!(with(1_024).shown_info().map(|info| info.get().len()), Some(1_024));
+        let long = with(1_025);
+        assert!(long.shown_info().is_none() && long.info.is_some(), "kept, and shown to nobody");
+    }
+}

@@ -28,7 +28,8 @@ impl Node {
     /// # Errors
     /// It will not be called, see [`CallError`].
     pub fn call(&self, socket: &str, errand: impl FnOnce(&mut Socket<'_>) + Send + 'static) -> Result<(), CallError> {
-        let place = socket_id::place(socket, &self.context.sid_key).filter(|place| place.node == self.context.node.0);
+        let place = self.context.sid_keys.find(|key| socket_id::place(socket, key));
+        let place = place.filter(|place| place.node == self.context.node.0);
         let shard = place.and_then(|place| self.context.shards.get(usize::from(place.shard)));
         let shard = shard.ok_or(CallError::Elsewhere)?;
         if shard.is_full() {

@@ -135,9 +135,9 @@ label! {
 }
 
 label! {
-    /// What became of a changed certificate.
+    /// What became of a changed certificate or cluster key.
     ReloadResult as "result" {
-        Replaced = "replaced", "New handshakes show it.";
+        Replaced = "replaced", "New handshakes use it.";
         Refused = "refused", "It cannot serve; the old one goes on.";
     }
 }
@@ -174,6 +174,16 @@ label! {
 }
 
 label! {
+    /// What this node is in a slot.
+    SlotRole as "role" {
+        Owner = "owner", "It orders the slot.";
+        Replica = "replica", "It holds everything that anybody has seen.";
+        Syncing = "syncing", "It is a replica that is still being told what it lacks.";
+        Witness = "witness", "It votes.";
+    }
+}
+
+label! {
     /// State of a link to another node.
     LinkState as "state" {
         Up = "up", "Carries frames.";
@@ -181,6 +191,35 @@ label! {
         Down = "down", "Lost.";
     }
 }
+
+label! {
+    /// Why something was refused on the mesh port, in the order of `mesh::RefusalReason::ALL`.
+    MeshRefusal as "reason" {
+        Key = "key", "No cluster key, another one, or no TLS of ours.";
+        Timeout = "timeout", "A handshake or greeting that was not finished in time.";
+        Crowded = "crowded", "Too many handshakes at once.";
+        Version = "version", "Another protocol, number of slots or of lanes.";
+        Identity = "identity", "A certificate of another node.";
+        Twin = "twin", "A node that was started twice.";
+        Malformed = "malformed", "Bytes that are no frame where one was due.";
+        Gossip = "gossip", "A gossip packet or roster that cannot be read.";
+        Question = "question", "A question that cannot be read or is too large.";
+    }
+}
+
+const _: () = assert!(MeshRefusal::ALL.len() == mesh::RefusalReason::ALL.len(), "one word per reason");
+
+label! {
+    /// A lane of a link: that of a slot is `slot % 4`.
+    Lane as "lane" {
+        L0 = "0", "Slots 0, 4, 8, …";
+        L1 = "1", "Slots 1, 5, 9, …";
+        L2 = "2", "Slots 2, 6, 10, …";
+        L3 = "3", "Slots 3, 7, 11, …";
+    }
+}
+
+const _: () = assert!(Lane::ALL.len() == mesh::LANES as usize, "one word per lane");
 
 label! {
     /// Direction of a frame.

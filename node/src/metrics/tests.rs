@@ -54,7 +54,7 @@ fn the_names_of_the_contract_are_there() {
     let names = "build_info connections connections_opened_total connections_closed_total handshake_errors_total \
                  upgrades_total packets_received_total bytes_received_total bytes_sent_total events_published_total \
                  deliveries_total fanout_writes_total lagging_members slow_consumers_closed_total rejected_total \
-                 dropped_total rooms room_memberships sockets slots_owned mailbox_bytes cluster_members mesh_links \
+                 dropped_total rooms room_memberships sockets slots_owned slots_open slots_single_copy mailbox_bytes cluster_members mesh_links \
                  mesh_frames_total mesh_bytes_total mesh_queue_bytes mesh_rtt_seconds interest_rooms \
                  history_appends_total history_reads_total history_bytes store_errors_total store_queue_bytes draining \
                  event_loop_lag_seconds";
@@ -69,8 +69,21 @@ fn the_names_of_the_contract_are_there() {
 #[test]
 fn labels_are_a_closed_set_of_words() {
     let (_, _, samples) = parse(&metrics().render(Format::Prometheus));
-    let allowed =
-        ["transport", "reason", "code", "result", "type", "source", "queue", "state", "direction", "thread", "version"];
+    let allowed = [
+        "transport",
+        "reason",
+        "code",
+        "result",
+        "type",
+        "source",
+        "queue",
+        "state",
+        "role",
+        "direction",
+        "lane",
+        "thread",
+        "version",
+    ];
     let labels: BTreeSet<_> = samples.iter().flat_map(|(_, labels, _)| labels.keys().map(String::as_str)).collect();
     assert_eq!(labels, allowed.into_iter().collect());
 }

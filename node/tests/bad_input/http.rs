@@ -11,6 +11,8 @@ use crate::{
 pub(crate) enum Want {
     /// A JSON body `{"code":N,"message":"…"}` with this status.
     Error(u16, u8, &'static str),
+    /// What a WebSocket client gets of the same: the bare message, as `text/html`.
+    Bare(&'static str),
     /// This status without a body.
     Empty(u16),
     /// This status with this text in the body.
@@ -25,6 +27,7 @@ pub(crate) const UNKNOWN_SID: Want = Want::Error(400, 1, "Session ID unknown");
 pub(crate) const BAD_REQUEST: Want = Want::Error(400, 3, "Bad request");
 const TRANSPORT_UNKNOWN: Want = Want::Error(400, 0, "Transport unknown");
 const BAD_METHOD: Want = Want::Error(400, 2, "Bad handshake method");
+const FORBIDDEN: Want = Want::Error(403, 4, "Forbidden");
 const BAD_VERSION: Want = Want::Error(400, 5, "Unsupported protocol version");
 
 pub(crate) fn compare(want: Want, seen: Option<&Answer>) -> Outcome {
@@ -37,6 +40,9 @@ pub(crate) fn compare(want: Want, seen: Option<&Answer>) -> Outcome {
                 && answer.body == format!(r#"{{"code":{code},"message":"{message}"}}"#)
                 && answer.header("content-type").is_some_and(|kind| kind.starts_with("application/json"))
         }
+        Want::Bare(message) => {
+            (answer.status, answer.body.as_str(), answer.header("content-type")) == (400, message, Some("text/html"))
+        }
         Want::Empty(status) => answer.status == status && answer.body.is_empty(),
         Want::Text(status, text) => answer.status == status && answer.body.contains(text),
         Want::Status(statuses) | Want::Refusal(statuses) => statuses.contains(&answer.status),
@@ -45,7 +51,12 @@ pub(crate) fn compare(want: Want, seen: Option<&Answer>) -> Outcome {
 }
 
 pub(crate) fn rows() -> Vec<Row> {
-    [malformed(), handshakes(), upgrades(), sessions(), elsewhere()].concat()
+    [quick(), sessions(), slow(), elsewhere()].concat()
+}
+
+/// Requests that are refused at once and leave no session.
+pub(crate) fn quick() -> Vec<Row> {
+    [malformed(), handshakes(), order(), upgrades(), unknown()].concat()
 }
 
 /// One request to the client port.
@@ -83,11 +94,6 @@ fn malformed() -> Vec<Row> {
             format!("GET /{} HTTP/1.1\r\n\r\n", "a".repeat(60_000)),
             Want::Refusal(&[404, 414, 431]),
         ),
-        Row::new("http: a header block that never ends", |node| {
-            let mut connection = Connection::open(node.clients);
-            connection.send(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: t\r\nX: ");
-            compare(Want::Refusal(&[400, 408]), connection.answer().as_ref())
-        }),
         Row::new("http: a second request smuggled behind two kinds of length", |node| {
             let mut connection = Connection::open(node.clients);
             let smuggled = "GET /socket.io/socket.io.js HTTP/1.1\r\nHost: t\r\n\r\n";
@@ -98,6 +104,14 @@ fn malformed() -> Vec<Row> {
             compare(Want::Refusal(&[400, 404, 405]), connection.answer().as_ref())
         }),
     ]
+}
+
+fn slow() -> Vec<Row> {
+    vec![Row::new("http: a header block that never ends", |node| {
+        let mut connection = Connection::open(node.clients);
+        connection.send(b"GET /socket.io/?EIO=4&transport=polling HTTP/1.1\r\nHost: t\r\nX: ");
+        compare(Want::Refusal(&[400, 408]), connection.answer().as_ref())
+    })]
 }
 
 fn handshakes() -> Vec<Row> {
@@ -118,24 +132,48 @@ fn handshakes() -> Vec<Row> {
         request("a handshake by an unknown method", method("BREW"), BAD_METHOD),
         request("transport=websocket without an upgrade", get("EIO=4&transport=websocket"), BAD_REQUEST),
         request("an origin that is no text", origin.to_vec(), BAD_REQUEST),
+        request("a page of another site", from("https://evil.example", &get("EIO=4&transport=polling")), FORBIDDEN),
+    ]
+}
+
+/// A request of a page.
+fn from(origin: &str, request: &[u8]) -> Vec<u8> {
+    let (line, rest) = request.split_at(request.windows(2).position(|two| two == b"\r\n").unwrap());
+    [line, b"\r\nOrigin: ", origin.as_bytes(), rest].concat()
+}
+
+/// With two things wrong the first in the reference's order is told: transport, origin, session, method, version.
+fn order() -> Vec<Row> {
+    let evil = |request: Vec<u8>| from("https://evil.example", &request);
+    vec![
+        request("order: transport before origin", evil(get("EIO=4&transport=pigeon")), TRANSPORT_UNKNOWN),
+        request("order: transport before session", get("transport=pigeon&sid=nobody"), TRANSPORT_UNKNOWN),
+        request("order: origin before session", evil(get("EIO=4&transport=polling&sid=nobody")), FORBIDDEN),
+        request("order: origin before method", evil(post("EIO=4&transport=polling", b"4")), FORBIDDEN),
+        request("order: session before method", post("EIO=4&transport=polling&sid=nobody", b"4"), UNKNOWN_SID),
+        request("order: session before version", get("EIO=3&transport=polling&sid=nobody"), UNKNOWN_SID),
+        request("order: method before version", post("transport=polling", b"4"), BAD_METHOD),
+        request("order: upgrade before version", get("EIO=3&transport=websocket"), BAD_REQUEST),
     ]
 }
 
 fn upgrades() -> Vec<Row> {
     let open = "EIO=4&transport=websocket";
+    let bad_version = Want::Bare("Unsupported protocol version");
     vec![
         request(
             "an upgrade to an unknown transport",
             upgrade("EIO=4&transport=pigeon", &[]),
-            Want::Text(400, "Transport unknown"),
+            Want::Bare("Transport unknown"),
         ),
         request(
             "an upgrade of an unknown session",
             upgrade(&format!("{open}&sid=nobody"), &[]),
-            Want::Text(400, "Session ID unknown"),
+            Want::Bare("Session ID unknown"),
         ),
-        request("an upgrade with version 3", upgrade("EIO=3&transport=websocket", &[]), Want::Status(&[400])),
-        request("an upgrade without a version", upgrade("transport=websocket", &[]), Want::Status(&[400])),
+        // The reference writes this one into the socket after a 101.
+        request("an upgrade with version 3", upgrade("EIO=3&transport=websocket", &[]), bad_version),
+        request("an upgrade without a version", upgrade("transport=websocket", &[]), bad_version),
         request("an upgrade without a key", upgrade(open, &["Sec-WebSocket-Key"]), Want::Status(&[400])),
         request(
             "an upgrade without a WebSocket version",
@@ -153,7 +191,7 @@ fn upgrades() -> Vec<Row> {
     ]
 }
 
-fn sessions() -> Vec<Row> {
+fn unknown() -> Vec<Row> {
     let unknown =
         |name: &str, sid: &str| request(name, get(&format!("EIO=4&transport=polling&sid={sid}")), UNKNOWN_SID);
     vec![
@@ -162,16 +200,24 @@ fn sessions() -> Vec<Row> {
         unknown("an empty session id", ""),
         unknown("a session id of 5,000 bytes", &"A".repeat(5_000)),
         unknown("a session id that is no text", "%ff%fe%00"),
+    ]
+}
+
+fn sessions() -> Vec<Row> {
+    vec![
         Row::new("http: a session id with one changed letter", |node| {
             let query = polling(node.clients);
             let other = if query.ends_with('A') { "B" } else { "A" };
             let forged = format!("{}{other}", &query[..query.len() - 1]);
             compare(UNKNOWN_SID, exchange(node.clients, &get(&forged)).as_ref())
         }),
-        Row::new("http: DELETE on a live session", |node| {
+        Row::new("http: PUT and DELETE on a live session", |node| {
             let query = polling(node.clients);
-            let delete = format!("DELETE /socket.io/?{query} HTTP/1.1\r\nHost: t\r\n\r\n");
-            compare(Want::Empty(500), exchange(node.clients, delete.as_bytes()).as_ref())
+            for method in ["PUT", "DELETE"] {
+                let request = format!("{method} /socket.io/?{query} HTTP/1.1\r\nHost: t\r\n\r\n");
+                compare(Want::Empty(500), exchange(node.clients, request.as_bytes()).as_ref())?;
+            }
+            compare(Want::Text(200, "ok"), exchange(node.clients, &post(&query, b"40")).as_ref())
         }),
         Row::new("http: a polling session asked for by a WebSocket GET without an upgrade", |node| {
             let query = polling(node.clients).replace("polling", "websocket");

@@ -16,12 +16,24 @@ pub(crate) fn rows() -> Vec<Row> {
     [joins(), leaves_and_reads(), publishes(), names(), limits()].concat()
 }
 
-/// Sends one event and returns the argument of its ack.
 fn ask(socket: &mut WebSocket, event: &Value) -> Result<Value, String> {
-    socket.text(&format!("42{ACK_ID}{event}"));
+    ask_in(socket, "/", event)
+}
+
+fn refused(socket: &mut WebSocket, event: &Value, code: &str) -> Outcome {
+    refused_in(socket, "/", event, code)
+}
+
+/// Sends one event in a namespace and returns the argument of its ack. A string is sent as it is: text that no JSON value
+/// could hold.
+pub(crate) fn ask_in(socket: &mut WebSocket, namespace: &str, event: &Value) -> Result<Value, String> {
+    let text = event.as_str().map_or_else(|| event.to_string(), str::to_owned);
+    let namespace = if namespace == "/" { String::new() } else { format!("{namespace},") };
+    socket.text(&format!("42{namespace}{ACK_ID}{text}"));
     match socket.packet() {
         Frame::Text(text) => {
-            let ack = text.strip_prefix(&format!("43{ACK_ID}")).ok_or(format!("wanted an ack, saw {text}"))?;
+            let ack =
+                text.strip_prefix(&format!("43{namespace}{ACK_ID}")).ok_or(format!("wanted an ack, saw {text}"))?;
             let mut arguments: Vec<Value> = serde_json::from_str(ack).map_err(|error| format!("{error}: {ack}"))?;
             if arguments.len() == 1 { Ok(arguments.remove(0)) } else { unexpected("one argument", arguments) }
         }
@@ -30,13 +42,13 @@ fn ask(socket: &mut WebSocket, event: &Value) -> Result<Value, String> {
 }
 
 /// The refusal has a code and a text for people, and the socket is as good as before.
-fn refused(socket: &mut WebSocket, event: &Value, code: &str) -> Outcome {
-    let answer = ask(socket, event)?;
+pub(crate) fn refused_in(socket: &mut WebSocket, namespace: &str, event: &Value, code: &str) -> Outcome {
+    let answer = ask_in(socket, namespace, event)?;
     let message = answer["message"].as_str().is_some_and(|message| !message.is_empty());
     if answer["ok"] != json!(false) || answer["code"] != json!(code) || !message {
         return unexpected(code, answer);
     }
-    let after = ask(socket, &json!(["room:leave", {"room": "never joined"}]))?;
+    let after = ask_in(socket, namespace, &json!(["room:leave", {"room": "never joined"}]))?;
     if after["ok"] == json!(true) { Ok(()) } else { unexpected("a socket that works", after) }
 }
 

@@ -1,5 +1,7 @@
 //! WebSocket frames that break RFC 6455, and Engine.IO packets that no client may send by WebSocket.
 
+use std::time::{Duration, SystemTime};
+
 use crate::{
     canary::is_ok,
     node::CONNECT_TIMEOUT,
@@ -8,16 +10,28 @@ use crate::{
 };
 
 const MAX_PAYLOAD: usize = 1_000_000;
+/// Sooner than a node that closes only because it waited for the client long enough.
+const AT_ONCE: Duration = Duration::from_secs(4);
+/// Who was told that it is over has five seconds to hang up; a loaded machine is late.
+const LET_GO: Duration = Duration::from_secs(10);
+const PAUSE: Duration = Duration::from_millis(100);
 const PROTOCOL_ERROR: &[u16] = &[1002];
 const NOT_UTF8: &[u16] = &[1007];
 const TOO_BIG: &[u16] = &[1009];
 
-/// Reads until the connection is closed; `codes` are the close codes that are right, none of them means any.
+/// Reads until the connection is closed; `codes` are the close codes that are right, none of them means any. The node does
+/// not wait for the client to hang up: nothing follows its close.
 pub(crate) fn ends(socket: &mut WebSocket, codes: &[u16]) -> Outcome {
     match socket.packet() {
-        Frame::Close(Some(code)) if codes.is_empty() || codes.contains(&code) => Ok(()),
-        Frame::Close(None) | Frame::End if codes.is_empty() => Ok(()),
-        other => unexpected(format!("a close with one of {codes:?}"), other),
+        Frame::Close(Some(code)) if codes.is_empty() || codes.contains(&code) => {}
+        Frame::Close(None) | Frame::End if codes.is_empty() => {}
+        other => return unexpected(format!("a close with one of {codes:?}"), other),
+    }
+    let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap();
+    let begin = now();
+    match (socket.next(), now().saturating_sub(begin)) {
+        (Frame::End, waited) if waited < AT_ONCE => Ok(()),
+        other => unexpected("the end right behind the close", other),
     }
 }
 
@@ -78,10 +92,10 @@ fn packets() -> Vec<Row> {
         ending("a binary message that nothing announced", frame(0x82, b"\x01\x02"), &[]),
         ending("an empty binary message that nothing announced", frame(0x82, b""), &[]),
         Row::new("websocket: a connection that joins no namespace in time", |node| {
-            let begin = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap();
+            let begin = SystemTime::UNIX_EPOCH.elapsed().unwrap();
             let (mut socket, _) = WebSocket::session(node.clients);
             ends(&mut socket, &[])?;
-            let waited = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().saturating_sub(begin);
+            let waited = SystemTime::UNIX_EPOCH.elapsed().unwrap().saturating_sub(begin);
             if waited + CONNECT_TIMEOUT / 10 < CONNECT_TIMEOUT {
                 return unexpected(CONNECT_TIMEOUT, waited);
             }
@@ -124,6 +138,17 @@ fn harmless() -> Vec<Row> {
                 (Frame::Pong(data), Frame::Text(ack)) if data == b"who" && is_ok(&ack, 7) => Ok(()),
                 other => unexpected("a pong and an ack", other),
             }
+        }),
+        Row::new("websocket: who does not hang up after the close is let go", |node| {
+            let mut socket = WebSocket::connected(node.clients);
+            socket.raw(&frame(0xf1, b"3"));
+            ends(&mut socket, PROTOCOL_ERROR)?;
+            let pings = LET_GO.as_millis() / PAUSE.as_millis();
+            let refused = (0..pings).any(|_| {
+                std::thread::sleep(PAUSE);
+                !socket.takes(&frame(0x89, b"still here"))
+            });
+            if refused { Ok(()) } else { unexpected("a socket that the node has let go of", "one that takes bytes") }
         }),
         Row::new("websocket: a close is echoed", |node| {
             let mut socket = WebSocket::connected(node.clients);

@@ -4,8 +4,10 @@
 //! is ended whatever happens to the test.
 
 use std::{
+    ffi::OsStr,
     fs,
     net::{SocketAddr, TcpListener},
+    path::Path,
     process::{Child, Command, Stdio},
     sync::Mutex,
     thread,
@@ -20,7 +22,7 @@ use super::{
 };
 
 /// How long a connection may live without a namespace, here: short enough to be waited for.
-pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(6);
 const START_ATTEMPTS: u32 = 600;
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -35,10 +37,23 @@ pub(crate) struct Node {
 impl Node {
     /// Starts it with these environment variables and waits until it is ready.
     pub(crate) fn start_with(settings: &[(&str, &str)]) -> Node {
-        Node::start(program(), settings)
+        Node::start(program(), None, settings)
     }
 
-    /// The same with so few descriptors.
+    /// The same with a configuration file: what it does not say is as strict as in production.
+    pub(crate) fn start_with_file(file: &str, settings: &[(&str, &str)]) -> Node {
+        Node::start(program(), Some(file), settings)
+    }
+
+    /// As `start_with`, of a program with a node embedded, one of `node/examples`.
+    pub(crate) fn start_example(name: &str, settings: &[(&str, &str)]) -> Node {
+        let starling = program();
+        let path = Path::new(starling.get_program()).with_file_name("examples").join(name);
+        assert!(path.is_file(), "{} is built by `cargo build -p node --examples`", path.display());
+        Node::start(without_settings(path), None, settings)
+    }
+
+    /// As `start_with`, with so few descriptors.
     pub(crate) fn start_short_of_descriptors(descriptors: u32, settings: &[(&str, &str)]) -> Node {
         let mut shell = Command::new("sh");
         let program = program();
@@ -46,11 +61,15 @@ impl Node {
         for (name, _) in program.get_envs() {
             shell.env_remove(name);
         }
-        Node::start(shell, settings)
+        Node::start(shell, None, settings)
     }
 
-    fn start(mut command: Command, settings: &[(&str, &str)]) -> Node {
+    fn start(mut command: Command, file: Option<&str>, settings: &[(&str, &str)]) -> Node {
         let dir = tempfile::tempdir().unwrap();
+        if let Some(file) = file {
+            fs::write(dir.path().join("starling.toml"), file).unwrap();
+            command.args(["--config", "starling.toml"]);
+        }
         let (clients, admin) = (free_address(), free_address());
         command
             .args(["--listen", &clients.to_string(), "--admin-listen", &admin.to_string(), "--data-dir"])
@@ -101,6 +120,13 @@ impl Node {
         Err("it did not stop within 30 s of SIGTERM".to_owned())
     }
 
+    /// What its descriptors are, one a line.
+    pub(crate) fn open_files(&self) -> String {
+        let of = format!("/proc/{}/fd", self.child.lock().unwrap().id());
+        let names = fs::read_dir(of).unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+        names.map(|name| format!("{}\n", name.display())).collect()
+    }
+
     fn check_process(&self) -> Outcome {
         let ended = self.child.lock().unwrap().try_wait().unwrap();
         match ended {
@@ -127,7 +153,11 @@ impl Drop for Node {
 
 /// The program under test, without the settings of whoever runs the test.
 pub(crate) fn program() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_starling"));
+    without_settings(env!("CARGO_BIN_EXE_starling"))
+}
+
+fn without_settings(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("STARLING_")) {
         command.env_remove(name);
     }

@@ -10,7 +10,9 @@ use std::{
 };
 
 /// Longer than every deadline of the node that a row waits for.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(30);
+/// A node that has nothing to say but heartbeats does not answer.
+const HEARTBEATS_MAX: usize = 4;
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 /// The query of a WebSocket that opens a session.
@@ -185,6 +187,11 @@ impl WebSocket {
         self.connection.send(bytes);
     }
 
+    /// Whether the node's system takes these bytes: not once the node has let go of the socket.
+    pub(crate) fn takes(&mut self, bytes: &[u8]) -> bool {
+        self.connection.reader.get_mut().write_all(bytes).is_ok()
+    }
+
     /// The next frame.
     pub(crate) fn next(&mut self) -> Frame {
         self.read().unwrap_or(Frame::End)
@@ -192,10 +199,23 @@ impl WebSocket {
 
     /// The next frame that is no heartbeat; heartbeats are answered.
     pub(crate) fn packet(&mut self) -> Frame {
-        loop {
+        for _ in 0..HEARTBEATS_MAX {
             match self.next() {
                 Frame::Text(ping) if ping == "2" => self.text("3"),
                 other => return other,
+            }
+        }
+        panic!("the node said nothing but {HEARTBEATS_MAX} heartbeats");
+    }
+
+    /// Emits an event in `/` and waits for its ack; what comes before it is passed over.
+    pub(crate) fn ask(&mut self, event: &str, argument: &str) -> String {
+        self.text(&format!(r#"420["{event}",{argument}]"#));
+        loop {
+            match self.packet() {
+                Frame::Text(ack) if ack.starts_with("430[") => return ack,
+                Frame::Text(_) => {}
+                other => panic!("{other:?} instead of an ack"),
             }
         }
     }

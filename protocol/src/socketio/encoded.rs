@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::{DecodeError, Decoder, DecoderLimits, Packet, codec, msgpack};
+use super::{DecodeError, Decoder, DecoderLimits, Packet, codec, json, msgpack};
 use crate::engine::{
     Message,
     frame::{self, FrameError},
@@ -77,7 +77,7 @@ pub fn transcode(frames: &Bytes, parser: Parser) -> Result<Bytes, TranscodeError
         attachments: usize::MAX,
         bytes: usize::MAX,
         name_bytes: usize::MAX,
-        json_depth: msgpack::DEPTH_MAX,
+        json_depth: json::DEPTH_MAX,
     };
     let mut decoder = Decoder::for_parser(Parser::Json, NO_LIMITS);
     let mut out = Vec::new();

@@ -12,6 +12,10 @@ use serde::{
     de::{IgnoredAny, Visitor},
 };
 
+/// Nested arrays and objects in what is taken apart or written as msgpack; nothing deeper comes in by msgpack, whatever the
+/// limits say. `serde_json` has the same bound.
+pub(super) const DEPTH_MAX: usize = 128;
+
 /// Why a text was refused as JSON.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
@@ -126,20 +130,48 @@ pub(super) enum Shape {
     Array(u32),
     /// An object of that many keys.
     Object(u32),
-    /// An object of that many bytes which stands for an attachment.
-    Attachment { num: usize, length: usize },
+    /// An object which stands for an attachment.
+    Attachment(Placeholder),
+}
+
+/// An object in the text of a value that stands for an attachment: `{"_placeholder":true,"num":0}`, whatever else is in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placeholder {
+    /// Where it begins in the text, in bytes.
+    pub at: usize,
+    /// Bytes of it.
+    pub length: usize,
+    /// Number of the attachment.
+    pub num: usize,
+}
+
+/// The placeholders in the text of a value that came with so many attachments, in order, as every client understands them.
+/// Without attachments nothing is one.
+///
+/// # Errors
+/// The text is no JSON, is nested more than 128 deep, or names an attachment that does not exist; cannot happen to the text
+/// of decoded arguments.
+pub fn placeholders(text: &str, attachments: usize) -> Result<Vec<Placeholder>, JsonError> {
+    if attachments == 0 {
+        return Ok(Vec::new());
+    }
+    check(text, DEPTH_MAX)?;
+    let attached = |shape| if let Shape::Attachment(placeholder) = shape { Some(placeholder) } else { None };
+    Ok(shapes(text, attachments)?.into_iter().filter_map(attached).collect())
 }
 
 /// The arrays and objects of `text` in the order in which they begin; what is inside a placeholder is left out. Without
 /// attachments nothing is a placeholder. Recursion is bounded, because `check` bounded the depth.
 pub(super) fn shapes(text: &str, attachments: usize) -> Result<Vec<Shape>, JsonError> {
-    let mut walker = Walker { cursor: Cursor::new(text), attachments, shapes: Vec::new() };
+    let mut walker = Walker { cursor: Cursor::new(text), length: text.len(), attachments, shapes: Vec::new() };
     walker.value()?;
     Ok(walker.shapes)
 }
 
 struct Walker<'a> {
     cursor: Cursor<'a>,
+    /// Of the whole text.
+    length: usize,
     attachments: usize,
     shapes: Vec<Shape>,
 }
@@ -192,7 +224,8 @@ impl<'a> Walker<'a> {
         if placeholder == "true" && self.attachments > 0 {
             let num = num.parse().ok().filter(|num| *num < self.attachments).ok_or(JsonError::Placeholder)?;
             self.shapes.truncate(index);
-            self.shapes.push(Shape::Attachment { num, length: start - self.cursor.rest.len() });
+            let (at, length) = (self.length - start, start - self.cursor.rest.len());
+            self.shapes.push(Shape::Attachment(Placeholder { at, length, num }));
         }
         Ok("")
     }

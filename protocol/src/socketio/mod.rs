@@ -20,7 +20,7 @@ pub use self::{
     codec::encode_event,
     decoder::{DecodeError, Decoder, DecoderLimits},
     encoded::{Encoded, Parser, TranscodeError, transcode},
-    json::JsonError,
+    json::{JsonError, Placeholder, placeholders},
     msgpack::MsgPackError,
 };
 

@@ -10,6 +10,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
+import { Line } from "./line.mjs";
 import { until } from "./wait.mjs";
 
 const READY_MS = 20_000;
@@ -110,10 +111,15 @@ export class Node {
   }
 }
 
-/** Starts `size` nodes and waits until each sees all of them alive. The rest is the same for every node. */
-export async function startCluster(size, flags = [], environment = {}, binary = starling()) {
+/**
+ * Starts `size` nodes and waits until each sees all of them alive. The rest is the same for every node. With `seed`, each
+ * node is reached by the others only through a line (`line.mjs`), in `lines`.
+ */
+export async function startCluster(size, flags = [], environment = {}, binary = starling(), seed = undefined) {
   const folder = mkdtempSync(join(tmpdir(), "starling-e2e-"));
   const ports = await freePorts(size);
+  const lines = seed === undefined ? [] : await Promise.all(ports.map((own, n) => Line.to(own.mesh, seed + n)));
+  const reached = (index) => `127.0.0.1:${(lines[index] ?? {}).port ?? ports[index].mesh}`;
   const key = join(folder, "cluster.key");
   writeFileSync(key, randomBytes(32).toString("hex"), { mode: 0o600 });
   const nodes = ports.map((own, index) => {
@@ -122,11 +128,13 @@ export async function startCluster(size, flags = [], environment = {}, binary = 
     all.push("--listen", `127.0.0.1:${own.client}`, "--admin-listen", `127.0.0.1:${own.admin}`);
     all.push("--mesh-listen", `127.0.0.1:${own.mesh}`);
     if (size > 1) all.push("--cluster-key-file", key);
-    for (const other of ports) if (other !== own) all.push("--seed", `127.0.0.1:${other.mesh}`);
+    if (lines.length > 0) all.push("--advertise", reached(index));
+    for (const other of ports.keys()) if (other !== index) all.push("--seed", reached(other));
     return new Node(name, all, own, environment, binary);
   });
   const stop = async () => {
     const ends = await Promise.all(nodes.map((node) => node.child && node.stop()));
+    lines.forEach((line) => line.close());
     rmSync(folder, { recursive: true, force: true });
     return ends;
   };
@@ -137,7 +145,7 @@ export async function startCluster(size, flags = [], environment = {}, binary = 
     await stop();
     throw error;
   }
-  return { nodes, folder, stop };
+  return { nodes, folder, key, lines, stop };
 }
 
 async function sees(node, size) {

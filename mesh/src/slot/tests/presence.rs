@@ -246,22 +246,19 @@ fn a_full_lane_loses_no_change_for_good() {
     assert_eq!(world.sees(1, &room, "b"), ["a", "b", "x", "y"]);
 }
 
-#[test]
-fn a_list_is_bounded_in_bytes_and_the_next_member_is_refused() {
+/// Fills a room of node 0 with that many members, of whom a list says an id of four bytes and a body. On either node one
+/// more is refused, until somebody has left.
+fn assert_bound(members: usize, body_bytes: usize) {
     for node in [0, 1] {
         let (mut world, room) = (World::settled(), room_of(0, 3));
-        for n in 0..2_048 {
+        for n in 0..members {
             let (token, now, now_ms) = (world.token(), world.now, world.now_ms);
-            let member = Member { id: format!("{n:04}").into(), body: format!("{n:01020}").into() };
-            world.nodes[0].slots.handle_join_present(
-                &room,
-                Want::Nothing,
-                member,
-                Ask { shard: 0, token },
-                now,
-                now_ms,
-            );
-            while world.nodes[0].slots.poll_output().is_some() {}
+            let member = Member { id: format!("{n:04}").into(), body: format!("{n:0body_bytes$}").into() };
+            let ask = Ask { shard: 0, token };
+            world.nodes[0].slots.handle_join_present(&room, Want::Nothing, member, ask, now, now_ms);
+            while let Some(output) = world.nodes[0].slots.poll_output() {
+                assert!(!matches!(output, Output::Answer { answer: Answer::Joined(Err(_)), .. }), "member {n}");
+            }
         }
         let token = world.show(node, &room, "one more");
         world.settle();
@@ -271,8 +268,18 @@ fn a_list_is_bounded_in_bytes_and_the_next_member_is_refused() {
         world.hide(0, &room, "0007");
         world.show(node, &room, "one more");
         world.settle();
-        assert_eq!(world.sees(node, &room, "one more").len(), 2_048);
+        assert_eq!(world.sees(node, &room, "one more").len(), members);
     }
+}
+
+#[test]
+fn a_list_is_bounded_in_members_and_the_next_one_is_refused() {
+    assert_bound(10_000, 4);
+}
+
+#[test]
+fn a_list_is_bounded_in_bytes_and_the_next_member_is_refused() {
+    assert_bound(2_048, 1_020);
 }
 
 #[test]

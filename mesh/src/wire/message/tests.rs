@@ -77,12 +77,17 @@ fn words_about_presence_have_the_bytes_they_always_had() {
 
 #[test]
 fn requests_have_the_bytes_they_always_had() {
-    use crate::wire::request::Request;
+    use crate::wire::request::{Figures, OpenSlots, Request};
     let request = Request::History { room: b"/\0a", after: 1, upto: 300, of: 9, count: 5, newest: true };
     let golden: &[u8] = &[0, 3, b'/', 0, b'a', 1, 251, 44, 1, 9, 5, 1];
     assert_eq!(request.encode(), golden);
     assert_eq!(Request::decode(golden), Ok(request));
     assert_eq!(&Request::Figures.encode()[..], &[1]);
+    let open = OpenSlots { owned: 3, in_sync: 4, syncing: 5, witness: 6, single_copy: 7 };
+    let figures = Figures { connections: 300, slots: 2, open, version: "0.1.0".to_owned() };
+    let golden: &[u8] = &[251, 44, 1, 2, 3, 4, 5, 6, 7, 5, b'0', b'.', b'1', b'.', b'0'];
+    assert_eq!(figures.encode(), golden);
+    assert_eq!(Figures::decode(golden), Ok(figures));
     assert_eq!(&Request::Presence { room: b"/\0a" }.encode()[..], &[2, 3, b'/', 0, b'a']);
     let copy = Request::Copy { slot: 300, after: &[7, 0] };
     let golden: &[u8] = &[3, 251, 44, 1, 2, 7, 0];

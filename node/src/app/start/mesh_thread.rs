@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use mesh::{ClusterKey, Driver, Mesh, NodeId};
+use mesh::{ClusterKeys, Driver, Mesh, NodeId};
 use tokio::{task::LocalSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -37,14 +37,14 @@ impl MeshThread {
 /// Starts the thread and binds the mesh on it.
 pub(super) fn bind(
     config: &Config,
-    key: &ClusterKey,
+    keys: &ClusterKeys,
     generation: u64,
     end: &CancellationToken,
     ended: &CancellationToken,
 ) -> anyhow::Result<(Mesh, MeshThread)> {
     let cluster = &config.cluster;
     let node = NodeId(cluster.ordinal);
-    let mut settings = mesh::Config::new(node, &cluster.node, generation, key.clone(), cluster.mesh_listen);
+    let mut settings = mesh::Config::new(node, &cluster.node, generation, keys.clone(), cluster.mesh_listen);
     settings.advertise = cluster.advertise;
     settings.seeds.clone_from(&cluster.seeds);
     let (bound, binding) = mpsc::channel();

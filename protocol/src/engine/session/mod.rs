@@ -241,15 +241,15 @@ impl Session {
     /// Sends one message. After `close` it is dropped. The caller bounds what it sends by `buffered_bytes`.
     pub fn send(&mut self, message: Message) {
         match self.phase {
-            Phase::Open if self.polling.bytes() > BUFFERED_BYTES_MAX => self.finish(CloseReason::SlowConsumer),
+            Phase::Open if self.polling.memory() > BUFFERED_BYTES_MAX => self.finish(CloseReason::SlowConsumer),
             Phase::Open => self.emit(Packet::Message(message)),
             Phase::Closing(..) | Phase::Closed => {}
         }
     }
 
-    /// Bytes that wait for a poll, as they will be on the wire.
+    /// Bytes of memory that wait for a poll: 0 when nothing does.
     pub fn buffered_bytes(&self) -> usize {
-        self.polling.bytes()
+        self.polling.memory()
     }
 
     /// Closes from the server's side. A polling client may fetch what was sent before, and a close packet, by a poll

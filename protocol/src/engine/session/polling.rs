@@ -1,7 +1,7 @@
 //! The polling side of a session: what waits for the next poll, and which requests are open.
 //!
 //! Invariants: packets leave in the order they came; an open poll is only ever answered with at least one packet;
-//! `bytes` is the content of all buffered packets.
+//! `bytes` is the content of all buffered packets, and `memory` what they cost: the smallest message has its price too.
 
 use std::collections::VecDeque;
 
@@ -26,8 +26,9 @@ impl Polling {
         self.buffer.push_back(packet);
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
+    /// Bytes that the buffered packets take, each with its place in the queue.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.buffer.len() * size_of::<Packet>()
     }
 
     pub(super) fn is_empty(&self) -> bool {

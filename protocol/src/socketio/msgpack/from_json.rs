@@ -7,7 +7,7 @@
 use bytes::Bytes;
 
 use super::{DEPTH_MAX, write};
-use crate::socketio::json::{self, Cursor, Shape};
+use crate::socketio::json::{self, Cursor, Placeholder, Shape};
 
 /// Appends the value of a JSON text. A text that is no JSON, is nested too deeply or names attachments that do not exist
 /// is null: no decoder gives such a one.
@@ -70,7 +70,7 @@ impl Writer<'_> {
                 }
                 self.cursor.eat("}");
             }
-            Some(Shape::Attachment { num, length }) => {
+            Some(Shape::Attachment(Placeholder { num, length, .. })) => {
                 match self.attachments.get_mut(num).and_then(Option::take) {
                     Some(data) => write::binary(self.out, data),
                     None => write::nil(self.out),

@@ -15,10 +15,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 
 use self::read::{Key, Reader, Token};
-use super::{Args, DecodeError, DecoderLimits, Packet, codec};
-
-/// Nested arrays and objects in what we encode; nothing deeper comes in, whatever the limits say.
-pub(super) const DEPTH_MAX: usize = 128;
+use super::{Args, DecodeError, DecoderLimits, Packet, codec, json::DEPTH_MAX};
 
 /// Why bytes are not msgpack that we can read. The caller closes the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

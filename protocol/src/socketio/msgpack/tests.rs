@@ -229,6 +229,10 @@ fn arguments_stay_within_every_limit() {
     let nested = |depth: usize| ack_of(&format!("{}90", "91".repeat(depth - 1)));
     assert_eq!(nested(64), Ok(ack(0, &format!("{}{}", "[".repeat(64), "]".repeat(64)))));
     assert_eq!(nested(65), Err(JsonError::TooDeep { limit: 64 }.into()));
+    // A placeholder is an object: what JSON clients could not send in return is not taken from others either.
+    let attached = |depth: usize| ack_of(&format!("{}c40101", "91".repeat(depth - 1)));
+    assert!(attached(64).is_ok_and(|packet| Decoder::new(LIMITS).decode(packet.encode().head).is_ok()));
+    assert_eq!(attached(65), Err(JsonError::TooDeep { limit: 64 }.into()));
     // Nobody looks into a key that nobody knows, but it has to end.
     let unknown = |inside: &str| parse(&bytes(&format!("83a47479706500a36e7370a12f00{inside}")), &LIMITS);
     assert!(unknown(&format!("{}90", "91".repeat(400))).is_ok());

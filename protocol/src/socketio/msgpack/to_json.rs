@@ -54,10 +54,11 @@ impl Writer<'_> {
             Token::Float(value) => self.json(&value),
             Token::Text(text) => self.json(text),
             Token::Date(milliseconds) => self.json(&date::iso(milliseconds)),
-            Token::Binary(data) => self.attach(data)?,
-            Token::Array(_) | Token::Map(_) if depth == self.depth => {
+            // Bytes too: their placeholder is an object.
+            Token::Array(_) | Token::Map(_) | Token::Binary(_) if depth == self.depth => {
                 return Err(JsonError::TooDeep { limit: self.depth }.into());
             }
+            Token::Binary(data) => self.attach(data)?,
             Token::Array(count) => {
                 self.put("[");
                 for index in 0..count {

@@ -3,11 +3,13 @@
 mod anything;
 mod closing;
 mod heartbeat;
+mod pace;
 mod polling;
 mod upgrade;
 
 use std::time::Duration;
 
+use self::pace::config;
 use super::*;
 use crate::sid::SidKey;
 
@@ -15,18 +17,6 @@ use crate::sid::SidKey;
 struct Rig {
     session: Session,
     now: Instant,
-}
-
-fn config() -> SessionConfig {
-    SessionConfig {
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
-        upgrade_timeout: Duration::from_secs(10),
-        max_payload: 1000,
-        packets_per_payload: 8,
-        websocket_upgrade: true,
-        polling_close_wait: Duration::from_secs(30),
-    }
 }
 
 fn sid() -> Sid {

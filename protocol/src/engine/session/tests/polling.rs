@@ -46,7 +46,7 @@ fn several_sends_leave_in_one_answer_in_their_order() {
     rig.session.send(text("a"));
     rig.session.send(Message::Binary(vec![1, 2, 3, 4].into()));
     rig.session.send(text("b"));
-    assert_eq!(rig.session.buffered_bytes(), 2 + 9 + 2);
+    assert_eq!(rig.session.buffered_bytes(), 2 + 9 + 2 + 3 * size_of::<Packet>());
     assert_eq!(rig.outputs(), [body("4a\x1ebAQIDBA==\x1e4b")]);
     assert_eq!(rig.session.buffered_bytes(), 0);
 }
@@ -166,6 +166,17 @@ fn a_client_that_never_polls_is_closed_when_its_buffer_overflows() {
     (0..6).for_each(|_| rig.session.send(text(&chunk)));
     assert_eq!(rig.outputs(), [Output::Closed(CloseReason::SlowConsumer)]);
     assert_eq!(rig.session.buffered_bytes(), 0, "and its memory is free");
+}
+
+#[test]
+fn a_buffer_of_the_smallest_messages_overflows_long_before_their_bytes_would() {
+    let mut rig = Rig::polling();
+    let sent = (0..1_000_000).take_while(|_| {
+        rig.session.send(text(""));
+        !rig.session.is_closed()
+    });
+    assert!(sent.count() < (4 << 20) / 32, "each took more room than it counted");
+    assert_eq!(rig.outputs(), [Output::Closed(CloseReason::SlowConsumer)]);
 }
 
 #[test]
