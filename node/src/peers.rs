@@ -11,7 +11,7 @@ use mesh::{
     room::RoomKey,
     wire::{
         direct::Direct,
-        message::{Address, DecodeError},
+        message::{Address, DecodeError, Errand},
         request::Request,
     },
 };
@@ -21,7 +21,7 @@ use crate::{
     cluster::figures,
     context::Context,
     message::Message,
-    metrics::{DropReason, Metrics},
+    metrics::{self, DropReason, Metrics},
 };
 
 /// See the module.
@@ -65,6 +65,14 @@ impl Peers {
     fn frame(&self, from: mesh::NodeId, frame: Bytes) {
         if Direct::is(&frame) {
             return self.direct(from, frame);
+        }
+        if let Some(errand) = Errand::peek(&frame) {
+            let errand = match errand {
+                Errand::Publish => metrics::Errand::Publish,
+                Errand::Keep => metrics::Errand::Keep,
+                Errand::Show => metrics::Errand::Show,
+            };
+            self.context.metrics.mesh_room_frames.of(errand).inc();
         }
         match Address::peek(&frame) {
             Ok(Address::Slot(slot)) => self.to_slot(slot, Message::PeerFrame { from, frame }),

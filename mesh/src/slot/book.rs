@@ -96,6 +96,8 @@ pub(crate) struct Rules<'a> {
     pub(crate) storage: Storage,
     /// Nobody else has to hold a frame before it is shown.
     pub(crate) alone: bool,
+    /// The slot may have another owner one day, who has to recognise what was published.
+    pub(crate) remember: bool,
     pub(crate) now: Instant,
     pub(crate) now_ms: u64,
 }
@@ -268,7 +270,7 @@ impl Book {
             }
         }
         let verdict = self.stamp(frame, rules);
-        if is_new && rules.alone {
+        if is_new && !rules.remember {
             // Nobody will ever have to recognise it.
             return verdict;
         }

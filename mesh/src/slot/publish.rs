@@ -62,10 +62,10 @@ impl Slots {
             }
             return lead.held.push_back((frame, ask));
         }
-        let (storage, alone) = (self.storage_of(number), self.is_alone(number));
+        let (storage, alone, remember) = (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
         match self.slot(number) {
             Slot::Owner(book) => {
-                let verdict = book.publish(frame, is_new, &Rules { limits: &limits, storage, alone, now, now_ms });
+                let verdict = book.publish(frame, is_new, &Rules { limits: &limits, storage, alone, remember, now, now_ms });
                 let result = match verdict {
                     // Its stamp was forgotten: it may have had an effect.
                     Verdict::Early | Verdict::Ignore => Some(Err(Refusal::Timeout)),
@@ -100,11 +100,11 @@ impl Slots {
             // It comes again, here or to the next owner.
             return;
         }
-        let (storage, alone) = (self.storage_of(number), self.is_alone(number));
+        let (storage, alone, remember) = (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
         let Slot::Owner(book) = self.slot(number) else {
             return self.say_not_owner(from, number);
         };
-        let verdict = book.publish(frame, false, &Rules { limits: &limits, storage, alone, now, now_ms });
+        let verdict = book.publish(frame, false, &Rules { limits: &limits, storage, alone, remember, now, now_ms });
         if matches!(verdict, Verdict::Early) {
             return self.send(from, number, Control::Resend { slot: number }.encode());
         }

@@ -87,6 +87,7 @@ impl Slots {
         for number in waiting {
             self.say_again(node, number, now);
         }
+        self.lose_presence_words(node, lane, now);
         self.resync.insert((node, lane));
         self.sweep_soon(now);
     }

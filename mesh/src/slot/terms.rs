@@ -51,9 +51,6 @@ impl Slots {
     /// A term exists. A newer one of our lineage is entered; of another lineage by who has nothing to lose, or whose owner
     /// went there.
     fn hear(&mut self, number: u16, from: Life, term: Term, now: Instant, now_ms: u64) {
-        if self.has_left(number, term.id) {
-            return;
-        }
         let enters = match self.seats.get(&number) {
             None => true,
             Some(seat) if seat.term.id.lineage == term.id.lineage => {
@@ -81,7 +78,7 @@ impl Slots {
                 }
             }
         };
-        if enters {
+        if enters && !self.has_left(number, term.id) {
             self.enter(number, term, now, now_ms);
         }
     }

@@ -359,6 +359,29 @@ impl<'a> LaneMessage<'a> {
     }
 }
 
+/// Why a peer sent a room's frame here, read without decoding the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    /// To be stamped: this node is taken for the owner.
+    Publish,
+    /// To be kept: this node is the replica.
+    Keep,
+    /// To be shown: this node has members.
+    Show,
+}
+
+impl Errand {
+    /// `None` = it is no frame of a room.
+    pub fn peek(bytes: &[u8]) -> Option<Errand> {
+        match (LaneKind::of(bytes).ok()?, bytes.get(12..16)?) {
+            (LaneKind::Frame, [0, 0, 0, 0]) => Some(Errand::Publish),
+            (LaneKind::Frame, _) => Some(Errand::Show),
+            (LaneKind::Keep, _) => Some(Errand::Keep),
+            (LaneKind::Control, _) => None,
+        }
+    }
+}
+
 /// Where the bytes of one application frame belong, read without decoding the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Address {

@@ -222,6 +222,15 @@ label! {
 const _: () = assert!(Lane::ALL.len() == mesh::LANES as usize, "one word per lane");
 
 label! {
+    /// Why a room's frame came from another node.
+    Errand as "errand" {
+        Publish = "publish", "This node orders the room.";
+        Keep = "keep", "It holds the second copy.";
+        Show = "show", "It has members.";
+    }
+}
+
+label! {
     /// Direction of a frame.
     Direction as "direction" {
         In = "received", "From another node.";

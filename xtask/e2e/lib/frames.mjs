@@ -1,4 +1,4 @@
-// Seeing from outside which node owns a room, by counting the frames that nodes receive.
+// Seeing from outside what a node is to a room, by counting the frames that it receives and why.
 
 import { connect, done } from "./client.mjs";
 import { pause } from "./wait.mjs";
@@ -8,19 +8,27 @@ const PROBES = 10;
 /** Long enough for what is on a loopback link to arrive. */
 const ARRIVED_MS = 300;
 
-/** Frames that the node received from other nodes since it started, gossip not among them. */
+const ERRANDS = ["publish", "keep", "show"];
+
+/** Frames of rooms that the node received from other nodes since it started, by why they came. */
 export async function roomFrames(node) {
   await pause(ARRIVED_MS);
-  return node.metric("starling_mesh_frames_total", { direction: "received" });
+  const counts = await Promise.all(ERRANDS.map((errand) => node.metric("starling_mesh_room_frames_total", { errand })));
+  return Object.fromEntries(ERRANDS.map((errand, at) => [errand, counts[at]]));
 }
 
-/** The node that owns the room: each node but the owner sends it what it publishes, the owner sends nothing. */
-export async function ownerOf(nodes, room) {
+/** Who orders the room, who holds its second copy, and who has nothing to do with it: all but the owner send it what is published there. */
+export async function partsOf(nodes, room) {
   const [first, ...others] = nodes;
   const sender = await connect(first.url);
-  const before = await Promise.all(others.map(roomFrames));
+  // Nobody orders a room before it is used.
+  await done(sender, "room:publish", { room, event: "probe", args: [] });
+  const before = await Promise.all(nodes.map(roomFrames));
   for (let n = 0; n < PROBES; n += 1) await done(sender, "room:publish", { room, event: "probe", args: [n] });
-  const after = await Promise.all(others.map(roomFrames));
+  const after = await Promise.all(nodes.map(roomFrames));
   sender.disconnect();
-  return others.find((_, index) => after[index] - before[index] >= PROBES) ?? first;
+  const got = (errand) => nodes.find((_, at) => after[at][errand] - before[at][errand] >= PROBES);
+  const owner = got("publish") ?? first;
+  const replica = got("keep");
+  return { owner, replica, idle: [first, ...others].find((node) => node !== owner && node !== replica) };
 }

@@ -12,7 +12,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
 use super::{
-    super::{Answer, Ask, Output, PendingJoin, Slots, Want},
+    super::{Answer, Ask, Output, PendingJoin, Slots, Want, lane_of},
     Effect, Member, Presence,
 };
 use crate::{
@@ -193,6 +193,11 @@ impl Slots {
         self.presence.say_again(node, &meant, now);
         self.presence.doubt(node, meant, now);
         self.perform_presence(now, now_ms);
+    }
+
+    /// What was said to `node` in that lane did not reach it.
+    pub(in super::super) fn lose_presence_words(&mut self, node: NodeId, lane: u8, now: Instant) {
+        self.presence.distrust(node, |number| lane_of(number) == lane, now);
     }
 
     /// The slot's owner did not take what it was told.
