@@ -1,26 +1,22 @@
-// Seeing from outside which node owns a room, by counting the frames that nodes receive.
+// Seeing from outside who has which part in a room, and how much of it a node receives.
 
-import { connect, done } from "./client.mjs";
 import { pause } from "./wait.mjs";
-
-const PROBES = 10;
 
 /** Long enough for what is on a loopback link to arrive. */
 const ARRIVED_MS = 300;
 
-/** Frames that the node received from other nodes since it started, gossip not among them. */
-export async function roomFrames(node) {
+/** Bytes that the node received from other nodes in its lanes since it started: room frames, and what slots say to each other. */
+export async function roomBytes(node) {
   await pause(ARRIVED_MS);
-  return node.metric("starling_mesh_frames_total", { direction: "received" });
+  return node.metric("starling_mesh_bytes_total", { direction: "received" });
 }
 
-/** The node that owns the room: each node but the owner sends it what it publishes, the owner sends nothing. */
-export async function ownerOf(nodes, room) {
-  const [first, ...others] = nodes;
-  const sender = await connect(first.url);
-  const before = await Promise.all(others.map(roomFrames));
-  for (let n = 0; n < PROBES; n += 1) await done(sender, "room:publish", { room, event: "probe", args: [n] });
-  const after = await Promise.all(others.map(roomFrames));
-  sender.disconnect();
-  return others.find((_, index) => after[index] - before[index] >= PROBES) ?? first;
+/** The nodes that order the room, hold its second copy and vote on it. */
+export async function placeOf(nodes, room) {
+  const place = await (await fetch(`${nodes[0].admin}/api/rooms/${encodeURIComponent(room)}`)).json();
+  const of = (part) => nodes.find((node) => node.name === place[part]);
+  return { owner: of("owner"), replica: of("replica"), witness: of("witness") };
 }
+
+/** The node that orders the room. */
+export const ownerOf = async (nodes, room) => (await placeOf(nodes, room)).owner;
