@@ -72,8 +72,7 @@ impl Cluster {
             open: None,
         };
         let members = vec![heard(member, Some(figures(&self.context)))];
-        ClusterReport { members, single_copy_slots: u32::from(SLOTS), copies: COPIES, ..ClusterReport::default() }
-            .judge()
+        ClusterReport { members, copies: COPIES, ..ClusterReport::default() }.judge()
     }
 
     fn own_state(&self) -> MemberState {
@@ -113,11 +112,6 @@ impl Cluster {
             report.members.push(heard(member, figures));
         }
         report.members.sort_by_key(|member| member.ordinal);
-        // With one copy every slot is at risk, the ones that are not in use yet too.
-        report.single_copy_slots = match COPIES {
-            0 | 1 => u32::from(SLOTS),
-            _ => report.members.iter().filter_map(|member| member.open).map(|open| open.single_copy).sum(),
-        };
         report.links = links(mesh, &view);
         report.judge()
     }

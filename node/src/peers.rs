@@ -96,7 +96,7 @@ impl Peers {
                 self.to_slot(slot, Message::PeerRequest { body: body.clone(), responder });
             }
             Ok(Request::Copy { slot, .. }) => {
-                tracing::debug!(slot, "refused a peer's question about a slot that is none")
+                tracing::debug!(slot, "refused a peer's question about a slot that is none");
             }
             Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }

@@ -297,9 +297,9 @@ impl Contents {
 fn index_section(index: &mut Index, block: BlockId, room: &[u8], place: u32, outline: &Outline) -> u64 {
     if outline.count == 0 {
         if room.is_empty() {
-            index.forget_slot(outline.slot)
+            index.forget_slot(outline.slot);
         } else {
-            index.forget(outline.slot, room)
+            index.forget(outline.slot, room);
         }
         return 0;
     }

@@ -31,6 +31,13 @@ describe("three processes, one of them told to stop", () => {
     const gaps = received(member, "room:gap");
     for (const room of rooms) await join(member, room);
 
+    await until(async () => (await one.cluster()).safe_to_lose_one, 15_000, () => "every slot to have two copies");
+    const { members, single_copy_slots } = await one.cluster();
+    const sum = (role) => members.reduce((all, { open }) => all + open[role], 0);
+    assert.deepEqual([sum("replica"), sum("witness"), sum("syncing")], [sum("owned"), sum("owned"), 0]);
+    assert.equal(single_copy_slots, 0);
+    for (const { node, open } of members) assert.ok(open.owned > 0, `${node} owns no slot that is in use`);
+
     let stopped;
     const end = three.stop("SIGTERM").then((end) => (stopped = end));
     const acked = rooms.map(() => []);
@@ -66,6 +73,10 @@ describe("three processes, one of them told to stop", () => {
       assert.deepEqual(items.map((item) => item.args[0]), range(0, n + 1), `${room}: its history`);
     }
     assert.deepEqual(gaps, []);
+    const after = async () => (await one.cluster()).members.filter(({ state }) => state === "alive");
+    const slots = sum("owned");
+    const spread = async () => (await after()).reduce((all, { open }) => all + open.owned, 0) === slots;
+    await until(spread, 5_000, () => `the two that are left to own all ${slots} slots`);
   });
 
   test("the last two: one hands over, the other has nobody to hand over to and does not wait", async () => {

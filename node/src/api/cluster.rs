@@ -35,7 +35,7 @@ pub struct ClusterReport {
     /// Why not; `None` if it is safe.
     #[serde(default)]
     pub unsafe_because: Option<String>,
-    /// Nodes that hold each frame before anybody sees it.
+    /// Nodes that hold each frame before anybody sees it, where there are so many.
     #[serde(default)]
     pub copies: u8,
     /// True if some node did not answer in time.
@@ -106,6 +106,7 @@ impl ClusterReport {
     /// Fills in from the rest of the report what it means for the loss of a node.
     pub(crate) fn judge(mut self) -> ClusterReport {
         self.partial = !self.silent.is_empty();
+        self.single_copy_slots = self.open().map(|open| open.single_copy).sum();
         self.unsafe_because = self.risk();
         self.safe_to_lose_one = self.unsafe_because.is_none();
         self
@@ -116,15 +117,16 @@ impl ClusterReport {
         self.copies >= 2 && self.count(MemberState::Alive) >= 3
     }
 
+    fn open(&self) -> impl Iterator<Item = OpenReport> {
+        self.members.iter().filter_map(|member| member.open)
+    }
+
     fn count(&self, state: MemberState) -> usize {
         self.members.iter().filter(|member| member.state == state).count()
     }
 
     /// The first reason why the loss of one more node could be noticed.
     fn risk(&self) -> Option<String> {
-        if self.copies < 2 {
-            return Some("this version keeps one copy of each message".to_owned());
-        }
         let alive = self.count(MemberState::Alive);
         if alive < 3 {
             return Some(format!("it takes three nodes, and {alive} answer"));
@@ -138,7 +140,7 @@ impl ClusterReport {
         if let Some(link) = self.links.iter().find(|link| link.state != LinkState::Up && self.is_alive(&link.node)) {
             return Some(format!("the link to {} is {}", link.node, link.state.as_str()));
         }
-        let syncing: u32 = self.members.iter().filter_map(|member| member.open).map(|open| open.syncing).sum();
+        let syncing: u32 = self.open().map(|open| open.syncing).sum();
         match (self.single_copy_slots, syncing) {
             (0, 0) => None,
             (0, syncing) => Some(format!("replicas of {syncing} slots are still being filled")),
@@ -241,13 +243,15 @@ mod tests {
     #[test]
     fn whatever_is_missing_or_unknown_makes_a_cluster_unsafe_and_is_said() {
         type Change = fn(&mut ClusterReport);
-        let cases: [(Change, &str); 8] = [
-            (|report| report.copies = 1, "this version keeps one copy of each message"),
+        let cases: [(Change, &str); 7] = [
             (|report| report.members.truncate(2), "it takes three nodes, and 2 answer"),
             (|report| report.members[1].state = MemberState::Draining, "it takes three nodes, and 2 answer"),
             (|report| report.silent = vec!["gw-1".to_owned()], "gw-1 did not answer"),
             (|report| report.links[1].state = LinkState::Connecting, "the link to gw-2 is connecting"),
-            (|report| report.single_copy_slots = 7, "7 slots have a single copy"),
+            (
+                |report| report.members[2].open = Some(OpenReport { single_copy: 7, ..OpenReport::default() }),
+                "7 slots have a single copy",
+            ),
             (
                 |report| report.members[0].open = Some(OpenReport { syncing: 9, ..OpenReport::default() }),
                 "replicas of 9 slots are still being filled",

@@ -141,8 +141,8 @@ async fn the_cluster_has_the_shape_of_the_contract() {
                      "address": "127.0.0.1:3002", "version": "0.1.0",
                      "open": {"owned": 2, "replica": 0, "syncing": 0, "witness": 0, "single_copy": 2}}],
         "links": [{"node": "node-1", "rtt_us": 180, "state": "up"}],
-        "view": 2, "single_copy_slots": 0, "safe_to_lose_one": false,
-        "unsafe_because": "this version keeps one copy of each message", "copies": 0, "partial": false, "silent": [],
+        "view": 2, "single_copy_slots": 2, "safe_to_lose_one": false,
+        "unsafe_because": "it takes three nodes, and 1 answer", "copies": 0, "partial": false, "silent": [],
     });
     assert_eq!((status, body), (StatusCode::OK, expected));
 }

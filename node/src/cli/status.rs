@@ -151,10 +151,10 @@ mod tests {
         let safe = report.clone().judge();
         assert_eq!(complaints(true, &safe), Vec::<String>::new());
         assert!(table(&safe, &[]).contains("safe to lose a node: yes\n"));
-        report.copies = 1;
-        let single = report.judge();
-        assert_eq!(complaints(true, &single), Vec::<String>::new());
-        assert!(table(&single, &[]).contains("safe to lose a node: no: this version keeps one copy of each message\n"));
+        report.members.truncate(2);
+        let two = report.judge();
+        assert_eq!(complaints(true, &two), Vec::<String>::new());
+        assert!(table(&two, &[]).contains("safe to lose a node: no: it takes three nodes, and 2 answer\n"));
     }
 
     #[test]

@@ -106,4 +106,8 @@ fn the_bytes_are_frozen() {
     assert_eq!(bytes[..6], *b"\x01\x02\x00\x03\x00\x01");
     assert_eq!(bytes[10..33], *b"/\0a\0\0\0\0\0\0\0\x05\0\0\0\0\0\0\0\x06\0\0\0\x02");
     assert_eq!(bytes[37..], *b"hi");
+    let marks =
+        [encoded(&Section::mark(0x0102, Bytes::from_static(b"/\0a"))), encoded(&Section::mark(0x0102, Bytes::new()))];
+    assert_eq!((&marks[0][..6], &marks[0][10..]), (&b"\x01\x02\x00\x03\0\0"[..], &b"/\0a"[..]), "of a room");
+    assert_eq!((&marks[1][..6], marks[1].len()), (&b"\x01\x02\0\0\0\0"[..], 10), "of a slot");
 }

@@ -91,7 +91,9 @@ fn patiently(attempt: impl Fn() -> Result<(), AppendError>) -> anyhow::Result<()
         match attempt() {
             Ok(()) => return Ok(()),
             Err(AppendError::QueueFull) => std::thread::sleep(RETRY_PAUSE),
-            Err(error @ (AppendError::TooLarge | AppendError::Unnamed | AppendError::Closed)) => return Err(error.into()),
+            Err(error @ (AppendError::TooLarge | AppendError::Unnamed | AppendError::Closed)) => {
+                return Err(error.into());
+            }
         }
     }
     anyhow::bail!("the disk takes nothing any more")
