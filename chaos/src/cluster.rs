@@ -267,6 +267,14 @@ impl Cluster {
         String::from_utf8(output.stdout).ok().filter(|text| !text.is_empty())
     }
 
+    /// How often nodes found that the others had given them up though they lived, as their logs tell. It explains what clients
+    /// saw on a machine that is too busy, and excuses nothing.
+    pub(crate) fn given_up(&self) -> usize {
+        let log =
+            |node: &Node| std::fs::read_to_string(self.dir.join(format!("{}.log", node.name))).unwrap_or_default();
+        self.nodes.iter().map(|node| log(node).matches("re-introduced itself").count()).sum()
+    }
+
     /// Waits until every running node sees all of them alive and linked and, where it keeps two copies, safe; how long it took.
     pub(crate) async fn healed(&mut self, patience: Duration) -> Result<Duration> {
         let begin = Instant::now();

@@ -74,6 +74,8 @@ pub(crate) struct Test {
     counts: Counts,
     anomalies: BTreeMap<Anomaly, usize>,
     pauses: Pauses,
+    /// Times that living nodes were given up until now.
+    given_up: usize,
 }
 
 /// What a fault was.
@@ -122,8 +124,14 @@ impl Test {
             counts: Counts::default(),
             anomalies: BTreeMap::new(),
             pauses: Pauses::default(),
+            given_up: 0,
         };
         Ok((test, formed))
+    }
+
+    /// Waits until the cluster is whole, and could lose a node if it keeps two copies.
+    pub(crate) async fn whole(&mut self) -> Result<()> {
+        self.cluster.healed(HEAL_PATIENCE).await.map(drop)
     }
 
     /// Who has which part in each room.
@@ -206,6 +214,11 @@ impl Test {
         let word = if clean { "clean" } else { "NOT CLEAN" };
         println!("round {} {word}: {}; whole again after {:.1} s", self.rounds, fault.what, healed.as_secs_f64());
         println!("  {}; {pauses}", verdict.counts);
+        let given_up = self.cluster.given_up();
+        if given_up > self.given_up {
+            println!("  nodes that lived were given up {} times in this round", given_up - self.given_up);
+        }
+        self.given_up = given_up;
         if slow {
             println!("  the pause is longer than {} ms", self.options.pause_max);
         }
