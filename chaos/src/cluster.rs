@@ -121,6 +121,11 @@ impl Report {
         self.members.iter().filter(|member| member.state == "down").map(|member| member.node.as_str()).collect()
     }
 
+    /// Nodes that hold each message before anybody sees it.
+    pub(crate) fn copies(&self) -> u8 {
+        self.copies
+    }
+
     /// What keeps a cluster of so many from being whole; `None` if nothing does.
     fn ill(&self, size: usize) -> Option<String> {
         if self.alive() != size {

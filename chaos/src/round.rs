@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// The longest pause of an affected room, but for one in a hundred, in milliseconds.
     #[arg(long, default_value_t = 3000)]
     pause_max: u64,
+    /// Show nothing, loudly, where nodes keep fewer copies of a message than this.
+    #[arg(long, default_value_t = 0)]
+    copies: u8,
     #[command(flatten)]
     load: Load,
 }
@@ -60,6 +63,11 @@ impl Options {
         self
     }
 }
+
+/// Why nothing can be shown here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Skipped(pub(crate) String);
 
 /// A test of several rounds on one cluster.
 pub(crate) struct Test {
@@ -112,6 +120,12 @@ impl Test {
         let recorder = Rc::new(Recorder::create(&options.dir.join("record.jsonl"))?);
         (0..nodes).try_for_each(|index| cluster.start(index))?;
         let formed = cluster.healed(HEAL_PATIENCE).await.context("the cluster does not form")?;
+        let copies = cluster.report(0).await.context("gw-0 does not answer")?.copies();
+        if copies < options.copies {
+            return Err(
+                Skipped(format!("these nodes keep {copies} copies of a message, not {}", options.copies)).into()
+            );
+        }
         let test = Test {
             cluster,
             dice: Dice::new(options.seed),
