@@ -27,7 +27,11 @@ const STEPS: [Step; 14] = [
     Step { name: "build", shows: "the binaries that the next steps start", run: build },
     Step { name: "e2e-js", shows: "the official JavaScript client on one and on three processes", run: e2e_js },
     Step { name: "e2e-python", shows: "python-socketio on one and on three processes", run: e2e_python },
-    Step { name: "chaos", shows: "real nodes find each other, all see one order, and three kills lose nothing", run: chaos::short },
+    Step {
+        name: "chaos",
+        shows: "real nodes find each other, all see one order, and three kills lose nothing",
+        run: chaos::short,
+    },
     Step { name: "browser", shows: "the demo page in a headless browser", run: browser },
     Step { name: "docs", shows: "every command in README.md and docs/ does what it says", run: docs::run },
     Step { name: "k8s", shows: "the manifests render, validate and agree with each other", run: kube::run },
