@@ -108,6 +108,16 @@ fn a_hostile_length_allocates_nothing() {
 }
 
 #[test]
+fn what_a_later_build_may_have_meant_is_told_from_what_is_broken() {
+    let newer = |bytes: &[u8]| LaneMessage::decode(&Bytes::copy_from_slice(bytes)).unwrap_err();
+    assert_eq!(newer(&[0x7f]), DecodeError::UnknownKind(0x7f));
+    assert_eq!(newer(&[0x21, 200]), DecodeError::UnknownControl);
+    assert_eq!(newer(&[0x21, 4, 7, 1, 5, 99]), DecodeError::UnknownControl, "a refusal of a later build");
+    assert!([&[0x7f][..], &[0x21, 200]].into_iter().all(|bytes| newer(bytes).is_newer()));
+    assert!([&[0x21][..], &[0x20, 1], &[]].into_iter().all(|bytes| !newer(bytes).is_newer()));
+}
+
+#[test]
 fn trailing_bytes_make_a_control_message_malformed() {
     let mut bytes = Control::NotOwner { slot: 1 }.encode().to_vec();
     bytes.push(0);
