@@ -1,13 +1,13 @@
 //! What the mesh tells this node, sorted to the shards whose slots it is about.
 //!
 //! Invariants: runs on the mesh thread and never waits; a slot's frames reach its shard in the order of their lane; a lane
-//! is read no further while a shard of this node is behind (`ready`): any of its slots may be meant by the next frame.
+//! is read no further while a shard that has some of its slots is behind (`ready`): the next frame may be for it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use mesh::{
-    Event, Handler, Responder,
+    Event, Handler, LANES, Responder,
     room::RoomKey,
     wire::{
         direct::Direct,
@@ -123,9 +123,40 @@ impl Handler for Peers {
         }
     }
 
-    async fn ready(&self, _lane: u8) {
-        for shard in &self.context.shards {
+    async fn ready(&self, lane: u8) {
+        let shards = self.context.shards.len();
+        for (_, shard) in self.context.shards.iter().enumerate().filter(|(shard, _)| meets(lane, *shard, shards)) {
             shard.ready().await;
+        }
+    }
+}
+
+/// Whether a lane can carry something for a shard: it has the slots that are `lane` modulo the lanes, the shard those that are
+/// `shard` modulo the shards, and some slot is both exactly if the two agree modulo what divides both numbers.
+fn meets(lane: u8, shard: usize, shards: usize) -> bool {
+    let common = [4, 2, 1].into_iter().find(|divisor| usize::from(LANES) % divisor == 0 && shards % divisor == 0);
+    let common = common.unwrap_or(1);
+    usize::from(lane) % common == shard % common
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::SLOTS;
+
+    use super::*;
+
+    #[test]
+    fn a_lane_waits_for_the_shards_of_its_slots_and_for_no_other() {
+        for shards in 1..=64 {
+            for lane in 0..LANES {
+                for shard in 0..shards {
+                    let mut slots = (0..SLOTS).filter(|slot| slot % u16::from(LANES) == u16::from(lane));
+                    let has = slots.any(|slot| usize::from(slot) % shards == shard);
+                    assert_eq!(meets(lane, shard, shards), has, "lane {lane}, shard {shard} of {shards}");
+                }
+                // What is meant for one shard travels in the lane of its number.
+                assert!((0..shards).filter(|shard| shard % 4 == usize::from(lane)).all(|shard| meets(lane, shard, shards)));
+            }
         }
     }
 }
