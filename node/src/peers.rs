@@ -155,7 +155,9 @@ mod tests {
                     assert_eq!(meets(lane, shard, shards), has, "lane {lane}, shard {shard} of {shards}");
                 }
                 // What is meant for one shard travels in the lane of its number.
-                assert!((0..shards).filter(|shard| shard % 4 == usize::from(lane)).all(|shard| meets(lane, shard, shards)));
+                assert!(
+                    (0..shards).filter(|shard| shard % 4 == usize::from(lane)).all(|shard| meets(lane, shard, shards))
+                );
             }
         }
     }
