@@ -134,8 +134,8 @@ impl Handler for Peers {
 /// Whether a lane can carry something for a shard: it has the slots that are `lane` modulo the lanes, the shard those that are
 /// `shard` modulo the shards, and some slot is both exactly if the two agree modulo what divides both numbers.
 fn meets(lane: u8, shard: usize, shards: usize) -> bool {
-    let common = [4, 2, 1].into_iter().find(|divisor| usize::from(LANES) % divisor == 0 && shards % divisor == 0);
-    let common = common.unwrap_or(1);
+    let lanes = usize::from(LANES);
+    let common = [4, 2, 1].into_iter().find(|by| lanes.is_multiple_of(*by) && shards.is_multiple_of(*by)).unwrap_or(1);
     usize::from(lane) % common == shard % common
 }
 
