@@ -255,7 +255,7 @@ impl Slots {
     pub fn new(config: Config) -> Slots {
         let lineages = config.seed;
         Slots {
-            presence: Presence::new(config.node),
+            presence: Presence::new(config.node, config.limits.ghost),
             config,
             table: None,
             links: BTreeSet::new(),

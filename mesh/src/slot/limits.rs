@@ -39,6 +39,8 @@ pub struct Limits {
     pub patience: Duration,
     /// How long interest outlives the last member.
     pub linger: Duration,
+    /// How long members of a node that cannot be reached stay present.
+    pub ghost: Duration,
 }
 
 impl Default for Limits {
@@ -51,6 +53,7 @@ impl Default for Limits {
             log_bytes: 64 * 1024,
             patience: Duration::from_secs(5),
             linger: Duration::from_secs(15),
+            ghost: Duration::from_secs(10),
         }
     }
 }

@@ -17,6 +17,7 @@ impl Slots {
     /// A new table: slots change hands.
     pub fn handle_view(&mut self, table: Arc<Table>, now: Instant, now_ms: u64) {
         self.table = Some(table);
+        self.note_members(now);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
             self.reassign(number, now, now_ms);
@@ -73,6 +74,7 @@ impl Slots {
         for number in waiting {
             self.say_again(node, number, now);
         }
+        self.presence.distrust(node, |number| lane_of(number) == lane, now);
         self.resync.insert((node, lane));
         self.sweep_soon(now);
     }

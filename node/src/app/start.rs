@@ -295,6 +295,7 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         history_size: u32::try_from(history.size).unwrap_or(u32::MAX),
         history_ttl: history.ttl,
         retention: context.policy.differs().then(|| context.policy.clone() as Arc<dyn Retention>),
+        ghost: context.config.cluster.presence_ghost,
         ..slot::Limits::default()
     };
     Ok(slot::Config {

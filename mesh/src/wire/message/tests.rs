@@ -70,6 +70,7 @@ fn words_about_presence_have_the_bytes_they_always_had() {
     let part = Part { first: true, last: false, members: b"m" };
     assert_eq!(said(Said::Mine { part }), about(&[4, 1, 0, 1, b'm']));
     assert_eq!(said(Said::List { seq: 7, part }), about(&[5, 7, 1, 0, 1, b'm']));
+    assert_eq!(said(Said::Elsewhere), about(&[6]));
     let bytes = came.encode(&room);
     let control = Control::Presence { room: b"/\0a", said: came };
     assert_eq!(LaneMessage::decode(&bytes), Ok(LaneMessage::Control(control)));
