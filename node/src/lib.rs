@@ -35,6 +35,7 @@ mod mailbox;
 mod memory;
 mod message;
 mod names;
+mod orders;
 mod outbox;
 mod peers;
 mod pressure;

@@ -11,7 +11,7 @@ use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
     slot::{Answer, Ask, Change, Found, Member, Publish, Stamp, Want},
-    wire::{direct::Direct, message::Frame},
+    wire::{direct::Direct, message::Frame, sockets::Done},
 };
 use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::{
     gateway::{Errand, Report, Survey},
     handler::Ack,
     mailbox::Weigh,
+    orders::Order,
     transport::{PollReply, tcp::Detached},
 };
 
@@ -71,15 +72,21 @@ pub(crate) enum Message {
     Answered { ack: Ack, args: Args },
     /// Something to ask clients of this shard.
     Survey(Arc<Survey>),
-    /// What came of a survey of this shard.
-    Report { survey: u64, report: Report },
+    /// What came of a survey of this shard, on some node.
+    Report { from: NodeId, survey: u64, report: Report },
+    /// Something to do with sockets of this shard.
+    Order { order: Arc<Order>, reply: oneshot::Sender<Done> },
+    /// Something a peer wants done with sockets of this node.
+    PeerOrder { order: Order, responder: Responder },
     /// Something to do with a socket of this shard.
     Errand { socket: ByteString, errand: Errand },
+    /// Something to do in nobody's name.
+    Speak { errand: Errand },
 
     /// Who owns what, from now on.
     View(Arc<View>),
     /// A peer can be reached.
-    LinkUp(NodeId),
+    LinkUp { node: NodeId, generation: u64 },
     /// A peer cannot be reached.
     LinkDown(NodeId),
     /// An application frame of a peer about one of this shard's slots.
@@ -126,9 +133,12 @@ impl Weigh for Message {
             | Message::History { .. }
             | Message::Gap { .. }
             | Message::Errand { .. }
-            | Message::Report { report: Report::Asked(_) | Report::Silence, .. }
+            | Message::Speak { .. }
+            | Message::Order { .. }
+            | Message::PeerOrder { .. }
+            | Message::Report { report: Report::Asked { .. } | Report::Silence, .. }
             | Message::View(_)
-            | Message::LinkUp(_)
+            | Message::LinkUp { .. }
             | Message::LinkDown(_)
             | Message::Drain { .. } => 0,
         };

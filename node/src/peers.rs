@@ -3,7 +3,7 @@
 //! Invariants: runs on the mesh thread and never waits; a slot's frames reach its shard in the order of their lane; a lane
 //! is read no further while a shard that has some of its slots is behind (`ready`): the next frame may be for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mesh::{
@@ -13,15 +13,21 @@ use mesh::{
         direct::Direct,
         message::{Address, DecodeError},
         request::Request,
+        survey::{self, Said},
     },
 };
+use protocol::socketio::Args;
 
 use crate::{
     api::Fact,
+    clock,
     cluster::figures,
     context::Context,
+    gateway::{Back, Report, Survey},
+    handler::Audience,
     message::Message,
     metrics::{DropReason, Metrics},
+    orders::Order,
 };
 
 /// See the module.
@@ -58,6 +64,29 @@ impl Peers {
         }
     }
 
+    /// A question to clients of this node, or what became of one.
+    fn survey(&self, from: mesh::NodeId, frame: Bytes) {
+        match Said::decode(frame) {
+            Ok(Said::Survey(survey)) => {
+                let survey = Arc::new(asked_by(from, survey));
+                self.everybody(|| Message::Survey(survey.clone()));
+            }
+            Ok(Said::Report(survey::Report { shard, survey, what })) => {
+                let report = match what {
+                    survey::What::Asked { clients, shards } => {
+                        Report::Asked { clients: usize::try_from(clients).unwrap_or(usize::MAX), shards }
+                    }
+                    survey::What::Answer { json, attachments } => Report::Answer(Args { json, attachments }),
+                    survey::What::Silence => Report::Silence,
+                };
+                if let Some(shard) = self.context.shards.get(usize::from(shard)) {
+                    shard.send(Message::Report { from, survey, report });
+                }
+            }
+            Err(error) => self.drop(from, &error),
+        }
+    }
+
     fn drop(&self, from: mesh::NodeId, error: &DecodeError) {
         note_dropped(&self.context.metrics, from, error);
     }
@@ -65,6 +94,9 @@ impl Peers {
     fn frame(&self, from: mesh::NodeId, frame: Bytes) {
         if Direct::is(&frame) {
             return self.direct(from, frame);
+        }
+        if Said::is(&frame) {
+            return self.survey(from, frame);
         }
         match Address::peek(&frame) {
             Ok(Address::Slot(slot)) => self.to_slot(slot, Message::PeerFrame { from, frame }),
@@ -84,6 +116,13 @@ impl Peers {
                     self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
                 }
             }
+            Ok(Request::Sockets { audience, deed }) => {
+                let order = Order::from_wire(&audience, &deed);
+                // Whichever shard: it only collects what all of them do.
+                if let (Some(order), Some(shard)) = (order, self.context.shards.first()) {
+                    shard.send(Message::PeerOrder { order, responder });
+                }
+            }
             Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }
     }
@@ -100,6 +139,18 @@ pub(crate) fn note_dropped(metrics: &Metrics, from: mesh::NodeId, error: &Decode
     }
 }
 
+/// A question as the shards of this node get it.
+fn asked_by(from: mesh::NodeId, survey: survey::Survey) -> Survey {
+    let survey::Survey { shard, survey, id, timeout_ms, namespace, rooms, except, payload } = survey;
+    Survey {
+        audience: Audience { namespace, rooms: rooms.into(), except },
+        id,
+        payload,
+        due: clock::now() + Duration::from_millis(timeout_ms.into()),
+        back: Back { node: from, shard, survey },
+    }
+}
+
 impl Handler for Peers {
     fn handle(&self, event: Event) {
         match event {
@@ -112,7 +163,7 @@ impl Handler for Peers {
             }
             Event::LinkUp { node, generation } => {
                 tracing::info!(%node, generation, "link up");
-                self.everybody(|| Message::LinkUp(node));
+                self.everybody(|| Message::LinkUp { node, generation });
             }
             Event::LinkDown { node, generation, reason } => {
                 tracing::warn!(%node, generation, reason, "link down");
