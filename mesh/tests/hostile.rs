@@ -187,7 +187,7 @@ fn a_flood_of_handshakes_that_nobody_finishes_keeps_no_newcomer_out() {
         let cpu = nodes[0].cpu() - busy;
         // While they are half open: a node that proves its address and its key.
         let third = Node::join(2, 1, &[nodes[0].addr]);
-        wait("a newcomer's links", Duration::from_secs(5), || third.linked(0, 1) && third.linked(1, 1));
+        wait("a newcomer's links", Duration::from_secs(20), || third.linked(0, 1) && third.linked(1, 1));
         wait("half-open handshakes to end", Duration::from_secs(5), || refused(&nodes[0], RefusalReason::Timeout) > 0);
         (sent, cpu)
     });

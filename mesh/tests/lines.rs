@@ -103,7 +103,6 @@ fn frames_arrive_once_and_in_order_over_lines_that_lose_repeat_and_overtake() {
     let spoiled: u64 = proxies.iter().map(|proxy| proxy.counts().1).sum();
     assert!(spoiled > 100, "{spoiled} datagrams were lost, repeated or overtaken");
     assert_eq!(nodes.each_ref().map(Node::links), links, "no link broke");
-    assert!(nodes.iter().all(|node| node.mesh.stats().renewals == 0), "nobody was given up");
 }
 
 #[test]
