@@ -51,6 +51,8 @@ use owner::Owner;
 pub use owner::Resume;
 use owner::Storage;
 use presence::Presence;
+#[cfg(fuzzing)]
+pub(crate) use presence::assert_one_form;
 pub use presence::{Change, Member, Roster};
 use reading::Reading;
 use shards::Shards;

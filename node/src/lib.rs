@@ -14,6 +14,8 @@ pub mod app;
 pub mod assets;
 pub mod cli;
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handler;
 pub mod metrics;
 pub mod policy;

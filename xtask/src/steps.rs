@@ -4,7 +4,7 @@
 //! brings its own prerequisites, so that any of them runs alone with `--only`.
 
 use crate::counts::{self, Count};
-use crate::{chaos, clock, docs, install, kube, run, tidy};
+use crate::{chaos, clock, docs, fuzz, install, kube, run, tidy};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,10 +16,11 @@ struct Step {
     run: fn() -> Result<Count>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "install", shows: "what is missing is installed", run: installed },
     Step { name: "fmt", shows: "the sources are formatted", run: fmt },
     Step { name: "clippy", shows: "no lint warns", run: clippy },
+    Step { name: "fuzz-check", shows: "the fuzz targets compile, which no other step does", run: fuzz::compiles },
     Step { name: "tidy", shows: "the house rules hold", run: tidied },
     Step { name: "deny", shows: "licences, sources and bans of the dependency tree", run: deny },
     Step { name: "nextest", shows: "unit and integration tests of all crates", run: nextest },

@@ -39,6 +39,8 @@ mod roll;
 
 pub use hooks::Roster;
 use parts::Parted;
+#[cfg(fuzzing)]
+pub(crate) use parts::assert_one_form;
 use roll::{Crowded, Roll, Stream};
 
 /// How long owners wait for what the other nodes say after a change of the view.
