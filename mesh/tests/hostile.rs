@@ -241,7 +241,8 @@ fn a_member_that_sends_what_is_no_frame_loses_its_link_and_nothing_else_happens(
     let nodes = two();
     let lane = |rest: &[u8]| [&frame(LANE, &[0])[..], rest].concat();
     let streams = [
-        ("a lane that does not exist", frame(LANE, &[9])),
+        ("a lane that does not exist", frame(LANE, &[mesh::LANES])),
+        ("a lane far beyond them", frame(LANE, &[200])),
         ("a lane without number", frame(LANE, &[])),
         ("a hello where a lane was due", frame(HELLO, &[])),
         ("a length beyond the limit", lane(&raw(u32::MAX, APPLICATION, 1, 0, b""))),
