@@ -121,6 +121,11 @@ impl Report {
         self.members.iter().filter(|member| member.state == "down").map(|member| member.node.as_str()).collect()
     }
 
+    /// Nodes that hold each message before anybody sees it.
+    pub(crate) fn copies(&self) -> u8 {
+        self.copies
+    }
+
     /// What keeps a cluster of so many from being whole; `None` if nothing does.
     fn ill(&self, size: usize) -> Option<String> {
         if self.alive() != size {
@@ -265,6 +270,14 @@ impl Cluster {
         command.args(arguments).args(["--json", "--admin", &format!("http://{}", self.nodes[index].admin)]);
         let output = command.stderr(Stdio::null()).output().await.ok()?;
         String::from_utf8(output.stdout).ok().filter(|text| !text.is_empty())
+    }
+
+    /// How often nodes found that the others had given them up though they lived, as their logs tell. It explains what clients
+    /// saw on a machine that is too busy, and excuses nothing.
+    pub(crate) fn given_up(&self) -> usize {
+        let log =
+            |node: &Node| std::fs::read_to_string(self.dir.join(format!("{}.log", node.name))).unwrap_or_default();
+        self.nodes.iter().map(|node| log(node).matches("re-introduced itself").count()).sum()
     }
 
     /// Waits until every running node sees all of them alive and linked and, where it keeps two copies, safe; how long it took.

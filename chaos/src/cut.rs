@@ -50,6 +50,7 @@ pub(crate) async fn run(args: CutArgs) -> Result<bool> {
             test.rooms.iter().enumerate().map(|(number, room)| (room.clone(), number % 2 == 0)).collect();
         let round = test.begin(|node, room| node != alone || halves.get(room).copied().unwrap_or(false)).await?;
         sleep(Duration::from_secs(1)).await;
+        test.whole().await?;
         let at = clock::now_ns();
         round.stage.mark(&format!("cut off {}", test.cluster.name(alone)));
         network_of(&test)?.cut(alone)?;

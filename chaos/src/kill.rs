@@ -37,6 +37,8 @@ pub(crate) async fn run(args: KillArgs) -> Result<bool> {
         let part = PARTS[turn as usize % PARTS.len()];
         let (victim, what) = choose(&mut test, &triples, part)?;
         sleep(Duration::from_millis(test.dice.between(200, 2000))).await;
+        // What is promised is the loss of one node of a whole cluster.
+        test.whole().await?;
         let at = clock::now_ns();
         round.stage.mark(&format!("kill -9 {what}"));
         test.cluster.kill(victim).await?;

@@ -31,6 +31,7 @@ mod wire;
 use std::process::ExitCode;
 
 use clap::Parser;
+use round::Skipped;
 
 /// What test runners take for "skipped".
 const EXIT_SKIPPED: u8 = 77;
@@ -54,25 +55,29 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let command = Command::parse();
-    if matches!(command, Command::Cut(_) | Command::Loss(_)) {
-        if let Some(why) = network::lacking() {
-            println!("SKIPPED: {why}; nothing was shown");
-            return ExitCode::from(EXIT_SKIPPED);
-        }
-        if let Err(error) = network::enter() {
-            eprintln!("chaos: {error:#}");
-            return ExitCode::FAILURE;
-        }
-    }
-    match run(command) {
+    match prepare(Command::parse()).and_then(run) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        Err(error) if error.is::<Skipped>() => {
+            println!("SKIPPED: {error}; nothing was shown");
+            ExitCode::from(EXIT_SKIPPED)
+        }
         Err(error) => {
             eprintln!("chaos: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Enters name spaces of its own where the fault needs them: this program begins again inside.
+fn prepare(command: Command) -> anyhow::Result<Command> {
+    if matches!(command, Command::Cut(_) | Command::Loss(_)) {
+        if let Some(why) = network::lacking() {
+            return Err(Skipped(why).into());
+        }
+        network::enter()?;
+    }
+    Ok(command)
 }
 
 fn run(command: Command) -> anyhow::Result<bool> {

@@ -49,6 +49,9 @@ pub(crate) struct Options {
     /// The longest pause of an affected room, but for one in a hundred, in milliseconds.
     #[arg(long, default_value_t = 3000)]
     pause_max: u64,
+    /// Show nothing, loudly, where nodes keep fewer copies of a message than this.
+    #[arg(long, default_value_t = 0)]
+    copies: u8,
     #[command(flatten)]
     load: Load,
 }
@@ -60,6 +63,11 @@ impl Options {
         self
     }
 }
+
+/// Why nothing can be shown here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Skipped(pub(crate) String);
 
 /// A test of several rounds on one cluster.
 pub(crate) struct Test {
@@ -74,6 +82,8 @@ pub(crate) struct Test {
     counts: Counts,
     anomalies: BTreeMap<Anomaly, usize>,
     pauses: Pauses,
+    /// Times that living nodes were given up until now.
+    given_up: usize,
 }
 
 /// What a fault was.
@@ -110,6 +120,12 @@ impl Test {
         let recorder = Rc::new(Recorder::create(&options.dir.join("record.jsonl"))?);
         (0..nodes).try_for_each(|index| cluster.start(index))?;
         let formed = cluster.healed(HEAL_PATIENCE).await.context("the cluster does not form")?;
+        let copies = cluster.report(0).await.context("gw-0 does not answer")?.copies();
+        if copies < options.copies {
+            return Err(
+                Skipped(format!("these nodes keep {copies} copies of a message, not {}", options.copies)).into()
+            );
+        }
         let test = Test {
             cluster,
             dice: Dice::new(options.seed),
@@ -122,8 +138,14 @@ impl Test {
             counts: Counts::default(),
             anomalies: BTreeMap::new(),
             pauses: Pauses::default(),
+            given_up: 0,
         };
         Ok((test, formed))
+    }
+
+    /// Waits until the cluster is whole, and could lose a node if it keeps two copies.
+    pub(crate) async fn whole(&mut self) -> Result<()> {
+        self.cluster.healed(HEAL_PATIENCE).await.map(drop)
     }
 
     /// Who has which part in each room.
@@ -206,6 +228,11 @@ impl Test {
         let word = if clean { "clean" } else { "NOT CLEAN" };
         println!("round {} {word}: {}; whole again after {:.1} s", self.rounds, fault.what, healed.as_secs_f64());
         println!("  {}; {pauses}", verdict.counts);
+        let given_up = self.cluster.given_up();
+        if given_up > self.given_up {
+            println!("  nodes that lived were given up {} times in this round", given_up - self.given_up);
+        }
+        self.given_up = given_up;
         if slow {
             println!("  the pause is longer than {} ms", self.options.pause_max);
         }

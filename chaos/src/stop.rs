@@ -37,6 +37,7 @@ pub(crate) async fn run(args: StopArgs) -> Result<bool> {
         let (victim, what) = choose(&mut test, &triples, part)?;
         let length = args.lengths.get(turn as usize % args.lengths.len().max(1)).copied().unwrap_or(1_000);
         sleep(Duration::from_millis(test.dice.between(200, 2000))).await;
+        test.whole().await?;
         let at = clock::now_ns();
         round.stage.mark(&format!("SIGSTOP {what}"));
         test.cluster.signal(victim, Signal::STOP)?;

@@ -8,10 +8,13 @@ use foca::Codec;
 
 use crate::{
     membership::{Identity, codec::PacketCodec},
+    slot,
     wire::{
         control::{CodecError, Hello, decode_roster, encode_roster},
+        direct::Direct,
         header::{self, FrameError, Kind},
-        message::{Address, Frame, LaneMessage},
+        message::{Address, Control, Frame, LaneMessage},
+        presence::Said,
         request::{Figures, Request},
     },
 };
@@ -109,8 +112,15 @@ pub fn messages(data: &[u8]) {
             let written = control.encode();
             assert_eq!(LaneMessage::decode(&written), Ok(LaneMessage::Control(control)));
             assert_eq!(Address::peek(&written), address);
+            if let Control::Presence { said: Said::Mine { part } | Said::List { part, .. }, .. } = control {
+                slot::assert_one_form(part.members);
+            }
         }
         Err(_) => {}
+    }
+    if let Ok(direct) = Direct::decode(bytes.clone()) {
+        assert!(Direct::is(&bytes));
+        assert_eq!(direct.encode(), bytes, "an event for one socket has one form");
     }
     if let Ok(request) = Request::decode(data) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));

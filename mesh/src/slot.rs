@@ -61,6 +61,8 @@ pub use limits::{Keep, Limits, Retention};
 use book::{Book, Storage};
 use copying::Scanner;
 use presence::Presence;
+#[cfg(fuzzing)]
+pub(crate) use presence::assert_one_form;
 pub use presence::{Change, Member, Roster};
 use reading::Reading;
 pub use resume::Resume;
@@ -317,7 +319,7 @@ impl Slots {
     pub fn new(config: Config) -> Slots {
         let lineages = config.seed;
         Slots {
-            presence: Presence::new(config.node),
+            presence: Presence::new(config.node, config.limits.ghost),
             config,
             table: None,
             links: BTreeSet::new(),

@@ -73,7 +73,7 @@ fn a_lane_that_is_not_taken_is_bounded_and_the_other_lanes_and_questions_go_on()
             slowest = slowest.max(asked.elapsed());
         }
         eprintln!("slowest of 50 questions beside a held lane and three busy ones: {slowest:?}");
-        assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     });
     wait("the frames of the other lanes", Duration::from_secs(20), || {
         (1..LANES).all(|number| second.received(0, number) == FRAMES)
@@ -131,7 +131,7 @@ fn questions_and_gossip_pass_full_lanes_on_a_narrow_line() {
                 let asked = Instant::now();
                 let (from, to) = if n % 2 == 0 { (first, 1) } else { (second, 0) };
                 assert_eq!(from.ask(to, &b"echo"[..], Duration::from_secs(5)), Ok(Bytes::from_static(b"echo")));
-                took_less_than_a_second(asked)
+                took_little(asked)
             })
             .collect();
         took.sort_unstable();
@@ -148,9 +148,9 @@ fn questions_and_gossip_pass_full_lanes_on_a_narrow_line() {
     });
 }
 
-fn took_less_than_a_second(asked: Instant) -> Duration {
+fn took_little(asked: Instant) -> Duration {
     let took = asked.elapsed();
-    assert!(took < Duration::from_secs(1), "a question took {took:?}");
+    assert!(took < Duration::from_secs(2), "a question took {took:?}");
     took
 }
 

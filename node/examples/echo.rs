@@ -64,6 +64,8 @@ fn main() -> anyhow::Result<()> {
     if std::env::args().any(|argument| argument == "--large") {
         config.socketio.max_payload = Size(17 << 20);
         config.limits.queue_bytes = Size(64 << 20);
+        // 4 MiB come in pieces of 64 bytes.
+        config.limits.fragments = 1 << 17;
         config.socketio.ping_interval = Duration::from_secs(600);
     }
     if let Some(port) = std::env::args().find_map(|argument| argument.parse().ok()) {

@@ -9,16 +9,29 @@ use serde_json::json;
 use starling::{
     app, cli,
     handler::{
-        Ack, Args, Code, Decision, Departure, Event, Handled, Handler, Handshake, Identity, Join, Page, Publish,
-        Refused, SayError, Socket,
+        Ack, Args, Code, Decision, Departure, Event, Handled, Handler, Handshake, Identity, Join, Listing, Node, Page,
+        Publish, Refused, SayError, Socket,
     },
 };
 
+/// How long clients may take to answer.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// And nodes.
+const WAIT: Duration = Duration::from_secs(2);
 
 struct Verbs;
 
 impl Handler for Verbs {
+    fn on_start(&self, node: &Node) {
+        let clock = node.of("/").to("clock").volatile();
+        thread::spawn(move || {
+            for tick in 0.. {
+                thread::sleep(PATIENCE);
+                drop(clock.clone().publish("tick", &args(&json!([tick]))));
+            }
+        });
+    }
+
     fn accepts(&self, namespace: &str) -> bool {
         namespace != "/nowhere"
     }
@@ -30,6 +43,7 @@ impl Handler for Verbs {
     fn admit(&self, client: &Handshake<'_>) -> Result<Identity, Refused> {
         let auth: serde_json::Value = serde_json::from_str(client.auth.unwrap_or("{}")).unwrap_or_default();
         match (client.namespace, auth["user"].as_str().or(client.cookie("user"))) {
+            ("/inside", _) if !client.address.is_loopback() => Err(Refused::own("outside", "not from there")),
             ("/members", None) => Err(Refused::new(Code::Unauthorized, "sign in first")),
             (_, Some("mallory")) => Err(Refused::own("banned", "you know why")),
             (_, Some(user)) => Ok(Identity::user(user.to_owned())),
@@ -56,6 +70,11 @@ impl Handler for Verbs {
             "to one" => socket.to(&first).publish("news", &said).map(drop),
             "to one or red" => socket.to(&first).to("red").publish("news", &said).map(drop),
             "to another namespace" => socket.of("/other").publish("news", &said).map(drop),
+            "to many" => {
+                let (rooms, but): (Vec<String>, Vec<String>) = event.first().unwrap_or_default();
+                let many = rooms.iter().fold(socket.broadcast(), |many, room| many.to(room));
+                but.iter().fold(many, |many, room| many.except(room)).publish("news", &said).map(drop)
+            }
             "once" => socket.to("red").id(&first).publish("news", &said).map(|place| place.answer(ack)),
             "announce" => socket.to("announcements").publish("announced", &said).map(|place| place.answer(ack)),
             "back" => socket.emit("back", &said),
@@ -117,7 +136,8 @@ fn with_ack(socket: &mut Socket<'_>, event: &Event<'_>, ack: Option<Ack>) -> Han
         }),
         "ask the others" => socket.to("red").ask("question", &said, PATIENCE, |socket, answers| {
             let texts: Vec<&str> = answers.answers.iter().map(|answer| &*answer.json).collect();
-            let text = format!("[[{}],{}]", texts.join(","), answers.silent);
+            let counts = json!([answers.asked, answers.silent, answers.unheard]).to_string();
+            let text = format!("[[{}],{counts}]", texts.join(","));
             let _ = told(socket.ack(ack, &Args::text(text)));
         }),
         "history" => socket.history("red", Page { limit: 10, since: None, reverse: false }).map(|asked| {
@@ -141,9 +161,38 @@ fn with_ack(socket: &mut Socket<'_>, event: &Event<'_>, ack: Option<Ack>) -> Han
             });
             Ok(())
         }
-        _ => return Handled::No(Some(ack)),
+        _ => return everywhere(socket, event, ack),
     };
     told(started)
+}
+
+/// What is done with sockets wherever in the cluster they are.
+fn everywhere(socket: &mut Socket<'_>, event: &Event<'_>, ack: Ack) -> Handled {
+    let room: String = event.first().unwrap_or_default();
+    let red = socket.to("red").echo();
+    let ordered = match event.name() {
+        "who is in red" => red.fetch_sockets(Listing::default(), WAIT).map(|sockets| sockets.answer(ack)),
+        "next in red" => red.fetch_sockets(Listing { limit: 2, after: &room }, WAIT).map(|sockets| sockets.answer(ack)),
+        "who else" => socket.to(&room).fetch_sockets(Listing::default(), WAIT).map(|sockets| sockets.answer(ack)),
+        "red joins" => red.sockets_join(&[&room], WAIT).map(|reached| reached.answer(ack)),
+        "red leaves" => red.sockets_leave(&[&room], WAIT).map(|reached| reached.answer(ack)),
+        "send red away" => red.except(&room).disconnect_sockets(false, WAIT).map(|reached| reached.answer(ack)),
+        "cut off" => socket.to(&room).disconnect_sockets(true, WAIT).map(|reached| reached.answer(ack)),
+        "from a thread" => {
+            let (node, said) = (socket.node(), event.args());
+            thread::spawn(move || {
+                let red = node.of("/").to("red");
+                let place = red.clone().publish("news", &said).wait();
+                let sockets = red.fetch_sockets(Listing::default(), WAIT).wait();
+                let offset = place.ok().and_then(|published| published.offset);
+                let count = sockets.ok().map(|sockets| sockets.count);
+                node.ack(ack, args(&json!([offset, count])))
+            });
+            Ok(())
+        }
+        _ => return Handled::No(Some(ack)),
+    };
+    told(ordered)
 }
 
 /// Arguments made of a JSON array.

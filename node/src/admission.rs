@@ -32,6 +32,7 @@ pub(crate) struct Place {
 pub(crate) struct Newcomer {
     pub(crate) place: Place,
     pub(crate) random: [u8; 12],
+    pub(crate) address: IpAddr,
     /// What the program wants to know of its first request.
     pub(crate) headers: Headers,
 }
@@ -107,7 +108,7 @@ impl Context {
         place.client = self.addresses.enter(address, Kind::Session, now).map_err(NoPlace::Address)?;
         let mut random = [0; 12];
         getrandom::fill(&mut random).map_err(|_| NoPlace::Full)?;
-        Ok(Newcomer { place, random, headers: Headers::of(&self.headers, headers) })
+        Ok(Newcomer { place, random, address, headers: Headers::of(&self.headers, headers) })
     }
 
     /// Lets a socket in. Of a trusted proxy there may be any number: its clients are told apart by what it says of them.

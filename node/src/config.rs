@@ -130,6 +130,8 @@ pub struct Cluster {
     pub seeds: Vec<String>,
     /// File with the secret all nodes share. The mesh runs exactly when it is set.
     pub key_file: Option<PathBuf>,
+    /// How long members of a node that cannot be reached stay present.
+    pub presence_ghost: Duration,
 }
 
 /// `[store]`: recent history on disk or in memory.

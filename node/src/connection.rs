@@ -3,7 +3,7 @@
 //! Invariants: the session says which transport messages leave by, and `wire` is what it calls its WebSocket: a candidate
 //! while the session polls, the transport afterwards; the poll that waits is answered once.
 
-use std::time::Instant;
+use std::{net::IpAddr, time::Instant};
 
 use bytes::Bytes;
 use bytestring::ByteString;
@@ -46,6 +46,8 @@ pub(crate) struct Socket {
 pub(crate) struct Connection {
     /// Given back with the connection.
     pub(crate) place: Place,
+    /// Where its first request came from.
+    pub(crate) address: IpAddr,
     /// What the program wants to know of its first request.
     pub(crate) headers: Headers,
     pub(crate) sid: Sid,

@@ -48,6 +48,7 @@ mod drain;
 mod fanout;
 mod inbox;
 mod limits;
+mod orders;
 mod presence;
 mod sessions;
 mod sockets;
@@ -59,8 +60,9 @@ mod verbs;
 pub use asks::AskError;
 pub(crate) use asks::Waiter;
 pub(crate) use direct::Errand;
+pub(crate) use orders::{Carry, Giver};
 pub use surveys::Answers;
-pub(crate) use surveys::{Report, Survey};
+pub(crate) use surveys::{Back, Report, Survey};
 
 /// The socket in whose name something is asked; another one may have its place when the answer comes.
 #[derive(Clone, Debug)]
@@ -85,6 +87,10 @@ enum Question {
     Join(JoinQuestion),
     History,
     Presence,
+    /// Sockets are told about.
+    Sockets,
+    /// Something is done with sockets.
+    Reach,
     /// Several others, `left` of which are not answered.
     Union {
         left: usize,
@@ -118,7 +124,7 @@ impl Question {
             Question::Publish => 1,
             Question::Join(JoinQuestion { history: true, .. } | JoinQuestion { present: true, .. }) => HISTORY_WEIGHT,
             Question::Join(JoinQuestion { .. }) => 1,
-            Question::History | Question::Presence => HISTORY_WEIGHT,
+            Question::History | Question::Presence | Question::Sockets | Question::Reach => HISTORY_WEIGHT,
             Question::Union { .. } | Question::Decided => 0,
         }
     }
@@ -151,6 +157,8 @@ pub(crate) const EVERYONE: &str = "";
 pub(crate) enum Task {
     /// Call `handle_writable` when the socket takes bytes again.
     AwaitWritable(ConnKey, Rc<Line>),
+    /// Carry out an order.
+    Carry(Carry),
     /// Ask a peer; the answer is for `handle_fetched`.
     Fetch { read: u64, from: NodeId, request: Bytes },
     /// Read frames from this WebSocket until it ends.
@@ -175,7 +183,9 @@ pub(crate) struct Gateway {
     /// What clients were asked.
     asks: asks::Asks,
     /// What many clients were asked for a program of this shard.
-    surveys: Slab<surveys::Open>,
+    surveys: surveys::Surveys,
+    /// Joins that orders asked for.
+    joining: Slab<orders::Joining>,
     /// Sockets that the program sends away when its call has returned.
     leaving: Vec<(Asker, Leaving)>,
     timers: BinaryHeap<Reverse<(Instant, ConnKey)>>,
@@ -216,7 +226,8 @@ impl Gateway {
             open: HashMap::new(),
             decided: Vec::new(),
             asks: asks::Asks::default(),
-            surveys: Slab::new(),
+            surveys: surveys::Surveys::default(),
+            joining: Slab::new(),
             leaving: Vec::new(),
             timers: BinaryHeap::new(),
             dirty: Vec::new(),

@@ -2,7 +2,7 @@
 //!
 //! How to read it: the trait [`Handler`] here; [`Socket`] is what its methods are given, and everything a program can do
 //! starts there; [`Broadcast`] is how it reaches many; [`Asked`] is how it learns what became of something; [`Node`] is how
-//! other threads come back to a socket. The built-in events (`builtin`) are written on nothing else.
+//! other threads come back to a socket, and with [`Speech`] speak without one. The built-in events (`builtin`) are written on nothing else.
 //!
 //! Invariants:
 //! - calls about one connection come one at a time, in the order its messages arrived, on the thread of its shard; that
@@ -12,6 +12,7 @@
 //! - an event is answered at most once: an [`Ack`] is spent by answering;
 //! - a panic in a handler closes the connection it was called for, is counted, and does nothing else.
 
+mod audience;
 mod broadcast;
 mod event;
 mod handshake;
@@ -19,13 +20,22 @@ mod identity;
 mod node;
 mod outcome;
 mod refused;
+mod reply;
 mod socket;
+mod sockets;
+mod speech;
 
 pub use protocol::{
     engine::{Message, session::CloseReason},
     socketio::Args,
 };
 
+pub(crate) use self::{
+    audience::{Audience, text},
+    broadcast::ID_BYTES_MAX,
+    handshake::Headers,
+    outcome::{Joined, Outcome, Shows, Then},
+};
 pub use self::{
     broadcast::Broadcast,
     event::{Ack, Event, Publish, ReadError},
@@ -34,12 +44,10 @@ pub use self::{
     node::{CallError, Node},
     outcome::{Asked, History, Item, Present, Published},
     refused::{Code, Refused, SayError},
+    reply::Reply,
     socket::{Join, Page, Socket},
-};
-pub(crate) use self::{
-    broadcast::ID_BYTES_MAX,
-    handshake::Headers,
-    outcome::{Joined, Outcome, Shows, Then},
+    sockets::{Listing, Reached, SocketInfo, Sockets},
+    speech::Speech,
 };
 pub use crate::gateway::{Answers, AskError};
 

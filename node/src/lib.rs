@@ -14,6 +14,8 @@ pub mod app;
 pub mod assets;
 pub mod cli;
 pub mod config;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod handler;
 pub mod metrics;
 pub mod policy;
@@ -35,6 +37,7 @@ mod mailbox;
 mod memory;
 mod message;
 mod names;
+mod orders;
 mod outbox;
 mod peers;
 mod pressure;

@@ -11,7 +11,7 @@ use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
     slot::{Answer, Ask, Census, Change, Found, Member, Publish, Scanned, Stamp, Want},
-    wire::{direct::Direct, message::Frame},
+    wire::{direct::Direct, message::Frame, sockets::Done},
 };
 use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
@@ -20,6 +20,7 @@ use crate::{
     gateway::{Errand, Report, Survey},
     handler::Ack,
     mailbox::Weigh,
+    orders::Order,
     transport::{PollReply, tcp::Detached},
 };
 
@@ -71,10 +72,16 @@ pub(crate) enum Message {
     Answered { ack: Ack, args: Args },
     /// Something to ask clients of this shard.
     Survey(Arc<Survey>),
-    /// What came of a survey of this shard.
-    Report { survey: u64, report: Report },
+    /// What came of a survey of this shard, on some node.
+    Report { from: NodeId, survey: u64, report: Report },
+    /// Something to do with sockets of this shard.
+    Order { order: Arc<Order>, reply: oneshot::Sender<Done> },
+    /// Something a peer wants done with sockets of this node.
+    PeerOrder { order: Order, responder: Responder },
     /// Something to do with a socket of this shard.
     Errand { socket: ByteString, errand: Errand },
+    /// Something to do in nobody's name.
+    Speak { errand: Errand },
 
     /// Who owns what, from now on.
     View(Arc<View>),
@@ -133,7 +140,10 @@ impl Weigh for Message {
             | Message::History { .. }
             | Message::Gap { .. }
             | Message::Errand { .. }
-            | Message::Report { report: Report::Asked(_) | Report::Silence, .. }
+            | Message::Speak { .. }
+            | Message::Order { .. }
+            | Message::PeerOrder { .. }
+            | Message::Report { report: Report::Asked { .. } | Report::Silence, .. }
             | Message::View(_)
             | Message::LinkUp { .. }
             | Message::LinkDown(_)

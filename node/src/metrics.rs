@@ -24,7 +24,7 @@ use prometheus_client::registry::Registry;
 
 pub use by::{By, ByThread};
 pub use label::{
-    CloseReason, Direction, DropReason, Errand, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
+    CloseReason, Direction, DropReason, Purpose, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
     Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
 };
 
@@ -114,7 +114,7 @@ metrics! {
     mesh_skipped: Counter = "Frames of a later version that may be skipped, and were";
     mesh_links: By<LinkState, Gauge> = "Links to other nodes";
     mesh_frames: By<Direction, Counter> = "Frames over links";
-    mesh_room_frames: By<Errand, Counter> = "Frames of rooms from other nodes";
+    mesh_room_frames: By<Purpose, Counter> = "Frames of rooms from other nodes";
     mesh_bytes: By<Direction, Counter> = "Bytes over links";
     mesh_queue_bytes: By<Lane, Gauge> = "Bytes that wait in the lanes of all links";
     mesh_lane_frames: By<Lane, Counter> = "Frames sent in a lane of any link";

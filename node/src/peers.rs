@@ -1,27 +1,33 @@
 //! What the mesh tells this node, sorted to the shards whose slots it is about.
 //!
 //! Invariants: runs on the mesh thread and never waits; a slot's frames reach its shard in the order of their lane; a lane
-//! is read no further while a shard of this node is behind (`ready`): any of its slots may be meant by the next frame.
+//! is read no further while a shard that has some of its slots is behind (`ready`): the next frame may be for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mesh::{
-    Event, Handler, Responder, SLOTS,
+    Event, Handler, LANES, Responder, SLOTS,
     room::RoomKey,
     wire::{
         direct::Direct,
-        message::{Address, DecodeError, Errand},
+        message::{Address, DecodeError, Purpose},
         request::Request,
+        survey::{self, Said},
     },
 };
+use protocol::socketio::Args;
 
 use crate::{
     api::Fact,
+    clock,
     cluster::figures,
     context::Context,
+    gateway::{Back, Report, Survey},
+    handler::Audience,
     message::Message,
     metrics::{self, DropReason, Metrics},
+    orders::Order,
 };
 
 /// See the module.
@@ -58,6 +64,29 @@ impl Peers {
         }
     }
 
+    /// A question to clients of this node, or what became of one.
+    fn survey(&self, from: mesh::NodeId, frame: Bytes) {
+        match Said::decode(frame) {
+            Ok(Said::Survey(survey)) => {
+                let survey = Arc::new(asked_by(from, survey));
+                self.everybody(|| Message::Survey(survey.clone()));
+            }
+            Ok(Said::Report(survey::Report { shard, survey, what })) => {
+                let report = match what {
+                    survey::What::Asked { clients, shards } => {
+                        Report::Asked { clients: usize::try_from(clients).unwrap_or(usize::MAX), shards }
+                    }
+                    survey::What::Answer { json, attachments } => Report::Answer(Args { json, attachments }),
+                    survey::What::Silence => Report::Silence,
+                };
+                if let Some(shard) = self.context.shards.get(usize::from(shard)) {
+                    shard.send(Message::Report { from, survey, report });
+                }
+            }
+            Err(error) => self.drop(from, &error),
+        }
+    }
+
     fn drop(&self, from: mesh::NodeId, error: &DecodeError) {
         note_dropped(&self.context.metrics, from, error);
     }
@@ -66,13 +95,16 @@ impl Peers {
         if Direct::is(&frame) {
             return self.direct(from, frame);
         }
-        if let Some(errand) = Errand::peek(&frame) {
-            let errand = match errand {
-                Errand::Publish => metrics::Errand::Publish,
-                Errand::Keep => metrics::Errand::Keep,
-                Errand::Show => metrics::Errand::Show,
+        if let Some(purpose) = Purpose::peek(&frame) {
+            let purpose = match purpose {
+                Purpose::Publish => metrics::Purpose::Publish,
+                Purpose::Keep => metrics::Purpose::Keep,
+                Purpose::Show => metrics::Purpose::Show,
             };
-            self.context.metrics.mesh_room_frames.of(errand).inc();
+            self.context.metrics.mesh_room_frames.of(purpose).inc();
+        }
+        if Said::is(&frame) {
+            return self.survey(from, frame);
         }
         match Address::peek(&frame) {
             Ok(Address::Slot(slot)) => self.to_slot(slot, Message::PeerFrame { from, frame }),
@@ -98,6 +130,13 @@ impl Peers {
             Ok(Request::Copy { slot, .. }) => {
                 tracing::debug!(slot, "refused a peer's question about a slot that is none");
             }
+            Ok(Request::Sockets { audience, deed }) => {
+                let order = Order::from_wire(&audience, &deed);
+                // Whichever shard: it only collects what all of them do.
+                if let (Some(order), Some(shard)) = (order, self.context.shards.first()) {
+                    shard.send(Message::PeerOrder { order, responder });
+                }
+            }
             Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }
     }
@@ -111,6 +150,18 @@ pub(crate) fn note_dropped(metrics: &Metrics, from: mesh::NodeId, error: &Decode
         metrics.mesh_skipped.inc();
     } else {
         metrics.dropped.of(DropReason::Mesh).inc();
+    }
+}
+
+/// A question as the shards of this node get it.
+fn asked_by(from: mesh::NodeId, survey: survey::Survey) -> Survey {
+    let survey::Survey { shard, survey, id, timeout_ms, namespace, rooms, except, payload } = survey;
+    Survey {
+        audience: Audience { namespace, rooms: rooms.into(), except },
+        id,
+        payload,
+        due: clock::now() + Duration::from_millis(timeout_ms.into()),
+        back: Back { node: from, shard, survey },
     }
 }
 
@@ -137,9 +188,42 @@ impl Handler for Peers {
         }
     }
 
-    async fn ready(&self, _lane: u8) {
-        for shard in &self.context.shards {
+    async fn ready(&self, lane: u8) {
+        let shards = self.context.shards.len();
+        for (_, shard) in self.context.shards.iter().enumerate().filter(|(shard, _)| meets(lane, *shard, shards)) {
             shard.ready().await;
+        }
+    }
+}
+
+/// Whether a lane can carry something for a shard: it has the slots that are `lane` modulo the lanes, the shard those that are
+/// `shard` modulo the shards, and some slot is both exactly if the two agree modulo what divides both numbers.
+fn meets(lane: u8, shard: usize, shards: usize) -> bool {
+    let lanes = usize::from(LANES);
+    let common = [4, 2, 1].into_iter().find(|by| lanes.is_multiple_of(*by) && shards.is_multiple_of(*by)).unwrap_or(1);
+    usize::from(lane) % common == shard % common
+}
+
+#[cfg(test)]
+mod tests {
+    use mesh::SLOTS;
+
+    use super::*;
+
+    #[test]
+    fn a_lane_waits_for_the_shards_of_its_slots_and_for_no_other() {
+        for shards in 1..=64 {
+            for lane in 0..LANES {
+                for shard in 0..shards {
+                    let mut slots = (0..SLOTS).filter(|slot| slot % u16::from(LANES) == u16::from(lane));
+                    let has = slots.any(|slot| usize::from(slot) % shards == shard);
+                    assert_eq!(meets(lane, shard, shards), has, "lane {lane}, shard {shard} of {shards}");
+                }
+                // What is meant for one shard travels in the lane of its number.
+                assert!(
+                    (0..shards).filter(|shard| shard % 4 == usize::from(lane)).all(|shard| meets(lane, shard, shards))
+                );
+            }
         }
     }
 }

@@ -22,8 +22,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Fact, clock, context::Context, gateway::Task, key::ConnKey, mailbox, message::Message, server, shard::Shard,
-    transport::websocket, wire::Line,
+    api::Fact,
+    clock,
+    context::Context,
+    gateway::{Carry, Giver, Task},
+    key::ConnKey,
+    mailbox,
+    message::Message,
+    orders, server,
+    shard::Shard,
+    transport::websocket,
+    wire::Line,
 };
 
 /// A turn happens at least this often.
@@ -99,6 +108,7 @@ fn start(shard: &Rc<Shard>, task: Task) {
     match task {
         Task::AwaitWritable(key, line) => shard.spawn(catch_up(shard.clone(), key, line)),
         Task::ReadWebSocket { key, line, rest } => websocket::start(shard, key, line, &rest),
+        Task::Carry(carry) => shard.spawn(carry_out(shard.clone(), carry)),
         Task::Fetch { read, from, request } => shard.spawn(fetch(shard.clone(), read, from, request)),
     }
 }
@@ -125,6 +135,23 @@ async fn catch_up(shard: Rc<Shard>, key: ConnKey, line: Rc<Line>) {
         };
         if writable.is_err() || !shard.with(|gateway| gateway.handle_writable(key, &line)) {
             return;
+        }
+    }
+}
+
+/// Has an order carried out and tells who gave it.
+async fn carry_out(shard: Rc<Shard>, Carry { order, back }: Carry) {
+    let context = shard.context().clone();
+    match back {
+        // Without an answer the responder is dropped, which tells the peer as much.
+        Giver::Peer(responder) => {
+            if let Some(done) = orders::carry_out_for_peer(&context, order).await {
+                responder.answer(done.encode());
+            }
+        }
+        Giver::Question { token, patience } => {
+            let carried = orders::carry_out(&context, order, patience).await;
+            shard.with(|gateway| gateway.handle_carried(token, carried));
         }
     }
 }

@@ -1,11 +1,15 @@
 //! What the fuzzer feeds with bytes of a disk (`cargo xtask fuzz`); compiled for it only.
 //!
 //! Invariants: any bytes are damage or a block; with every checksum put right, so that what lies behind them is reached, a
-//! block that is accepted gives its sections and is written again byte for byte.
+//! block that is accepted gives its sections and is written again byte for byte; so does the small table.
 
 use crate::{
     block,
+    engine::HistoryStore,
+    error::EngineError,
     key::BlockId,
+    ledger::Ledger,
+    memory::MemoryEngine,
     section::{Section, sum},
 };
 
@@ -73,4 +77,54 @@ fn put(value: &mut [u8], seed: u32, at: usize, head: usize, len: usize) -> Optio
 
 fn word(value: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*value.get(at..)?.first_chunk()?))
+}
+
+/// A small table, laid as `(length u8, key, length u8, value)*`: what is read of it is read again as it is written.
+///
+/// # Panics
+/// The reader broke an invariant.
+pub fn ledger(data: &[u8]) {
+    let mut store = MemoryEngine::default();
+    let mut rest = data;
+    while let Some((key, value, after)) = entry(rest) {
+        rest = after;
+        put_meta(&mut store, key, value);
+    }
+    match Ledger::read(&store) {
+        Ok(ledger) => {
+            let mut again = MemoryEngine::default();
+            match write(&ledger, &mut again).and_then(|()| Ledger::read(&again)) {
+                Ok(read) => assert_eq!(read, ledger),
+                Err(error) => panic!("{error} in what was written"),
+            }
+        }
+        Err(EngineError::Schema { found, supported } | EngineError::Outdated { found, supported }) => {
+            assert_ne!(found, supported);
+        }
+        Err(error) => assert!(matches!(error, EngineError::Damaged(_)), "{error}"),
+    }
+}
+
+fn entry(data: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (key, rest) = named(data)?;
+    let (value, rest) = named(rest)?;
+    Some((key, value, rest))
+}
+
+fn named(data: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = data.split_first()?;
+    rest.split_at_checked(usize::from(*len))
+}
+
+fn put_meta(store: &mut MemoryEngine, key: &[u8], value: &[u8]) {
+    if let Err(error) = store.put_meta(key, Some(value)) {
+        panic!("{error}");
+    }
+}
+
+fn write(ledger: &Ledger, store: &mut MemoryEngine) -> Result<(), EngineError> {
+    let mut empty = Ledger::default();
+    ledger.write_named(store)?;
+    ledger.meta.iter().try_for_each(|(slot, value)| empty.put_meta(*slot, value, store))?;
+    ledger.trimmed.iter().try_for_each(|(slot, n)| empty.put_trimmed(*slot, *n, store))
 }

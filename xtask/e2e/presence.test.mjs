@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { PARSERS, ask, connect, done, freshRoom, gets, join, publish, range, received, refused } from "./lib/client.mjs";
 import { startCluster } from "./lib/cluster.mjs";
 import { onOneAndThree } from "./lib/suite.mjs";
-import { until } from "./lib/wait.mjs";
+import { pause, until } from "./lib/wait.mjs";
 
 const present = (socket, room, more = {}) => join(socket, room, { presence: true, ...more });
 const ids = (members) => members.map((member) => member.id).sort();
@@ -163,26 +163,70 @@ const contract = (parser) => (nodes) => {
 
 for (const [name, parser] of Object.entries(PARSERS)) onOneAndThree(`${name}: presence`, contract(parser));
 
-test("a node that is killed leaves with all its members", async (t) => {
-  const cluster = await startCluster(3);
+/** Three nodes whose ghosts stay so long, rooms of several owners, and somebody on each node who shows itself in all. */
+async function haunted(t, ghost) {
+  const cluster = await startCluster(3, [], { STARLING_CLUSTER__PRESENCE_GHOST: ghost });
   t.after(() => cluster.stop());
   const rooms = range(0, 8).map(() => freshRoom());
-  const [stays, goes] = [await connect(cluster.nodes[0].url), await connect(cluster.nodes[2].url)];
-  const gone = goes.id;
-  for (const room of rooms) {
-    await present(stays, room);
-    await present(goes, room);
-  }
-  const left = received(stays, "room:left");
+  const all = await Promise.all(cluster.nodes.map((node) => connect(node.url, { transports: ["websocket"] })));
+  const came = received(all[0], "room:joined");
+  for (const room of rooms) for (const socket of all) await present(socket, room);
+  await gets(came, 2 * rooms.length);
+  const notices = all.map((socket) => told(socket));
+  return { cluster, rooms, all, notices };
+}
+
+test("members of a node that is killed are ghosts for a while, and leave then", async (t) => {
+  const { cluster, rooms, all, notices } = await haunted(t, "6s");
+  const gone = all[2].id;
+  const killedAt = performance.now();
   await cluster.nodes[2].stop("SIGKILL");
-  await until(() => left.length >= rooms.length, 15_000, () => `${rooms.length} notices, got ${left.length}`);
-  assert.deepEqual(left.map(({ room }) => room).sort(), [...rooms].sort());
-  assert.ok(left.every(({ member }) => member.id === gone));
+  const left = notices[0];
+  await until(() => left.length > 0, 25_000, () => "the first to leave");
+  assert.ok(performance.now() - killedAt > 6_000, `left ${performance.now() - killedAt} ms after the kill`);
+  const everywhere = () => notices[0].length >= rooms.length && notices[1].length >= rooms.length;
+  await until(everywhere, 10_000, () => `${rooms.length} notices, got ${notices[0].length} and ${notices[1].length}`);
+  const expected = rooms.map((room) => `-${room} ${gone}`).sort();
+  assert.deepEqual([left.toSorted(), notices[1].toSorted()], [expected, expected], "once each, and nobody else left");
   // Rooms that the dead node owned have another owner by now, and go on.
   const late = await connect(cluster.nodes[1].url);
   for (const room of rooms) {
     await until(async () => (await ask(late, "room:join", { room, presence: true })).ok, 10_000, () => `a join of ${room}`);
-    const { members } = await done(late, "room:presence", { room });
-    assert.deepEqual(ids(members), sockets(stays, late), room);
+    const { members, partial } = await done(late, "room:presence", { room });
+    assert.deepEqual([ids(members), partial], [sockets(all[0], all[1], late), false], room);
   }
+});
+
+test("a node that is away for a while and comes back has made nobody leave or come", async (t) => {
+  const { cluster, rooms, all, notices } = await haunted(t, "30s");
+  process.kill(cluster.nodes[2].pid, "SIGSTOP");
+  const alive = async () => (await cluster.nodes[0].cluster()).members.filter(({ state }) => state === "alive").length;
+  await until(async () => (await alive()) === 2, 20_000, () => "the node to be missed");
+  const someMayBeGone = async () => {
+    const answers = await Promise.all(rooms.map((room) => ask(all[0], "room:presence", { room })));
+    assert.ok(answers.every(({ ok, members }) => ok && members.length === 3), JSON.stringify(answers));
+    return answers.every(({ partial }) => partial);
+  };
+  await until(someMayBeGone, 10_000, () => "every list to say that some of its members may be gone");
+  process.kill(cluster.nodes[2].pid, "SIGCONT");
+  await until(async () => (await alive()) === 3, 20_000, () => "the node to be back");
+  for (const socket of all) {
+    const whole = async () => {
+      const answers = await Promise.all(rooms.map((room) => ask(socket, "room:presence", { room })));
+      return answers.every(({ ok, members, partial }) => ok && !partial && members.length === 3);
+    };
+    await until(whole, 20_000, () => "everybody to be listed");
+  }
+  await pause(2_000);
+  assert.deepEqual(notices, [[], [], []]);
+});
+
+test("a node that starts again has none of the members it had", async (t) => {
+  const { cluster, rooms, all, notices } = await haunted(t, "120s");
+  const gone = all[2].id;
+  await cluster.nodes[2].stop("SIGKILL");
+  await cluster.nodes[2].start();
+  const expected = rooms.map((room) => `-${room} ${gone}`).sort();
+  await until(() => notices[0].length >= rooms.length, 20_000, () => `${rooms.length} notices, got ${notices[0].length}`);
+  assert.deepEqual(notices[0].toSorted(), expected);
 });

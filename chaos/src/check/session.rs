@@ -2,7 +2,8 @@
 //!
 //! Invariants: a session is owed every message of a lineage from the moment it joined until it is told that continuity was
 //! lost (`room:gap`, `recovered: false`, or a join without `since`); a stay that was cut off by a lost connection goes on
-//! when the session comes back and is told `recovered: true`.
+//! when the session comes back and is told `recovered: true`; once and in order is owed per connection: live messages carry no
+//! offset, so who comes back asks from its last known position on, and gets again what it saw live behind that.
 
 use std::collections::{HashMap, HashSet};
 
@@ -29,9 +30,11 @@ struct Stay<'a> {
 #[derive(Debug, Default)]
 pub(super) struct Member<'a> {
     is_joined: bool,
-    live: HashSet<&'a str>,
+    /// Ever.
     seen: HashSet<&'a str>,
-    /// Per lineage, the offset that the next live message must exceed.
+    /// On this connection, live or in the answer to a join.
+    here: HashSet<&'a str>,
+    /// Per lineage, the offset that the next live message of this connection must exceed.
     offsets: HashMap<&'a str, u64>,
     numbers: HashMap<&'a str, u64>,
     ended: Vec<Stay<'a>>,
@@ -54,6 +57,7 @@ impl<'a> Member<'a> {
                 verdict.find(Anomaly::Duplicate, room, format!("{who} got {} twice in one history", item.mid));
             }
             self.seen.insert(&item.mid);
+            self.here.insert(&item.mid);
         }
         let offset = self.offsets.entry(&at.epoch).or_default();
         *offset = at.offset.max(*offset);
@@ -121,7 +125,8 @@ impl<'a> Member<'a> {
         if !self.is_joined {
             verdict.find(Anomaly::Foreign, room, format!("{who} received {mid} and is not in the room"));
         }
-        if !self.live.insert(mid) || !self.seen.insert(mid) {
+        self.seen.insert(mid);
+        if !self.here.insert(mid) {
             return verdict.find(Anomaly::Duplicate, room, format!("{who} received {mid} again"));
         }
         let (publisher, number) = split(mid);
@@ -149,6 +154,9 @@ impl<'a> Member<'a> {
     /// The connection ended; the stay goes on if the session is told so when it comes back.
     pub(super) fn leave(&mut self) {
         self.is_joined = false;
+        self.here.clear();
+        self.offsets.clear();
+        self.numbers.clear();
     }
 
     fn begin(&mut self, epoch: &'a str, from: u64, upto: u64) {

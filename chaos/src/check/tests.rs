@@ -116,6 +116,16 @@ fn a_session_that_comes_back_and_gets_what_it_missed_is_clean() {
 }
 
 #[test]
+fn who_comes_back_may_get_again_what_it_saw_live_behind_its_position() {
+    let mut run = start();
+    run.receive("s", &["a.1", "b.1", "a.2"]).receive("t", &["a.1", "b.1", "a.2"]).cut_off("t");
+    run.rejoin("t", place("e", 7), place("e", 14), true, &[("a.1", 10), ("b.1", 14)]).receive("t", &["a.2"]);
+    assert_eq!(run.anomalies(place("e", 15)), []);
+    run.receive("t", &["a.2"]);
+    assert_eq!(run.anomalies(place("e", 15)), [Anomaly::Duplicate]);
+}
+
+#[test]
 fn a_publish_that_is_repeated_with_its_id_and_gets_the_first_answer_is_clean() {
     let mut run = start();
     run.receive("s", &["a.1", "b.1", "a.2"]).receive("t", &["a.1", "b.1", "a.2"]);

@@ -153,12 +153,30 @@ mod tests {
     }
 
     #[test]
-    fn the_bytes_of_a_ping_never_change() {
+    fn the_bytes_of_packets_never_change() {
         let mut buf = BytesMut::new();
         PacketCodec.encode_header(&header(Message::Ping(9)), &mut buf).unwrap();
         let golden = b"\0\x01\0\0\0\0\0\0\0\x05\0\x01\0\x04\x1f\x0a\x0a\0\0\x01\x01a\0\x02\
             \0\x03\0\0\0\0\0\0\0\x05\0\x01\0\x04\x1f\x0a\x0a\0\0\x01\x01a\0\x09";
         assert_eq!(&buf[..], golden);
+        let end = |message| {
+            let mut buf = BytesMut::new();
+            PacketCodec.encode_header(&header(message), &mut buf).unwrap();
+            buf.split_off(golden.len() - 2).to_vec()
+        };
+        let (target, origin, probe_number) = (identity(7), identity(7), 9);
+        let about = b"\0\x07\0\0\0\0\0\0\0\x05\0\x01\0\x04\x1f\x0a\x0a\0\0\x01\x01a\x09";
+        for (message, code) in [
+            (Message::PingReq { target: target.clone(), probe_number }, 2),
+            (Message::IndirectPing { origin: origin.clone(), probe_number }, 3),
+            (Message::IndirectAck { target, probe_number }, 4),
+            (Message::ForwardedAck { origin, probe_number }, 5),
+        ] {
+            assert_eq!(end(message), [&[code], &about[..]].concat());
+        }
+        let without = [Message::Announce, Message::Feed, Message::Gossip, Message::Broadcast, Message::TurnUndead];
+        assert_eq!(end(Message::Ack(9)), [1, 9]);
+        assert_eq!(without.map(end), [6, 7, 8, 9, 10].map(|code| vec![code]));
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Limits {
     /// How long a node that just started waits for others before it takes those it does not know for dead
     /// (`semantics.md` 3, cold start); zero for one that has nobody to wait for.
     pub cold: Duration,
+    /// How long members of a node that cannot be reached stay present.
+    pub ghost: Duration,
 }
 
 impl Default for Limits {
@@ -55,6 +57,7 @@ impl Default for Limits {
             patience: Duration::from_secs(5),
             linger: Duration::from_secs(15),
             cold: Duration::from_secs(5),
+            ghost: Duration::from_secs(10),
         }
     }
 }

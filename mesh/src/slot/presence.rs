@@ -10,10 +10,10 @@
 //! - whatever gets lost between two nodes is made good by saying everything again (`Said::Mine`), and what differs is
 //!   told as changes;
 //! - after a change of the view, or when words may be lost, owners hold their lists back for `SETTLE` until the nodes have
-//!   said their members again; members nobody vouched for by then have left. Those of a node whose link broke leave at once.
+//!   said their members again; members nobody vouched for by then are ghosts (`ghosts`).
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod follower;
+mod ghosts;
 mod hooks;
 mod owner;
 mod parts;
@@ -38,6 +39,8 @@ mod roll;
 
 pub use hooks::Roster;
 use parts::Parted;
+#[cfg(fuzzing)]
+pub(crate) use parts::assert_one_form;
 use roll::{Crowded, Roll, Stream};
 
 /// How long owners wait for what the other nodes say after a change of the view.
@@ -82,6 +85,14 @@ enum Effect {
 #[derive(Debug)]
 pub(crate) struct Presence {
     me: NodeId,
+    /// How long ghosts stay.
+    ghost: Duration,
+    /// Nodes that cannot be reached, and when their members leave.
+    ghosts: BTreeMap<NodeId, Instant>,
+    /// The nodes of the view.
+    here: BTreeSet<NodeId>,
+    /// The process of each node that was last linked to.
+    generations: BTreeMap<NodeId, u64>,
     rolls: HashMap<RoomKey, Roll>,
     /// Owners hold their lists back until then.
     settle_at: Option<Instant>,
@@ -94,9 +105,13 @@ pub(crate) struct Presence {
 }
 
 impl Presence {
-    pub(crate) fn new(me: NodeId) -> Presence {
+    pub(crate) fn new(me: NodeId, ghost: Duration) -> Presence {
         Presence {
             me,
+            ghost,
+            ghosts: BTreeMap::new(),
+            here: BTreeSet::new(),
+            generations: BTreeMap::new(),
             rolls: HashMap::new(),
             settle_at: None,
             waiting: BTreeSet::new(),
@@ -183,6 +198,10 @@ impl Presence {
                 }
                 Ok(self.handle_mine(from, room, Parted::decode(part)?, now))
             }
+            Said::Elsewhere => {
+                self.handle_elsewhere(from, room, now);
+                Ok(true)
+            }
             Said::List { seq, part } => {
                 self.handle_list(from, room, seq, Parted::decode(part)?, now);
                 Ok(true)
@@ -200,9 +219,9 @@ impl Presence {
             let before = std::mem::replace(&mut roll.owner, owner);
             roll.begin_again();
             if let Some(to) = before.filter(|before| *before != self.me) {
-                // It may not know yet that it is the owner no more, or be it again soon: it keeps nothing that we do not know of.
-                let bytes = parts::in_parts(std::iter::empty(), |part| Said::Mine { part }.encode(&room));
-                self.effects.extend(bytes.into_iter().map(|bytes| Effect::Send { to, room: room.clone(), bytes }));
+                // It may not know yet that it is the owner no more, or be it again soon.
+                let bytes = Said::Elsewhere.encode(&room);
+                self.effects.push_back(Effect::Send { to, room: room.clone(), bytes });
             }
             if owner == Some(self.me) {
                 self.vouch_for_own(&room);
@@ -213,7 +232,7 @@ impl Presence {
         }
     }
 
-    /// A node cannot be reached: its members leave where we list them, and what it owns waits for it.
+    /// A node cannot be reached: its members are ghosts where we list them, and what it owns waits for it.
     fn handle_link_down(&mut self, node: NodeId, now: Instant) {
         let me = self.me;
         let owned = self.rolls.iter_mut().filter(|(_, roll)| roll.owner == Some(me));
@@ -223,22 +242,25 @@ impl Presence {
             roll.nodes.remove(&node);
             roll.owed.remove(&node);
             roll.incoming.forget(node);
-            for id in roll.ids_of(node) {
-                self.unlist(&room, &id);
-            }
             self.forget_if_unused(&room);
         }
+        self.haunt(node, now);
         self.distrust(node, |_| true, now);
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.wake_at, self.settle_at].into_iter().flatten().min()
+        // While others are to be heard no ghost leaves.
+        let leave_at = self.ghosts.values().min().map(|at| self.settle_at.map_or(*at, |settle_at| settle_at.max(*at)));
+        [self.wake_at, self.settle_at, leave_at].into_iter().flatten().min()
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.settle_at.is_some_and(|at| at <= now) {
-            self.settle_at = None;
-            self.settle();
+        let settles = self.settle_at.is_some_and(|at| at <= now);
+        self.settle_at = self.settle_at.filter(|_| !settles);
+        // Ghosts leave before joins go on: a list is read when its join does, and must not be ahead of the notices.
+        self.lay_ghosts(now);
+        if settles {
+            self.settle(now);
         }
         if self.wake_at.is_none_or(|at| at > now) {
             return;

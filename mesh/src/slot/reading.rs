@@ -129,7 +129,7 @@ impl Slots {
             }
             Ok(Request::Presence { room }) => return self.handle_presence_request(request, room),
             Ok(Request::Copy { slot, after }) => return self.handle_copy_request(request, slot, after),
-            Ok(Request::Figures) | Err(_) => None,
+            Ok(Request::Figures | Request::Sockets { .. }) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
         match self.slot(room.slot()) {
@@ -175,8 +175,10 @@ impl Slots {
         let limits = self.config.limits.of(room);
         let (size, range) = (limits.history_size, want.range(&limits));
         let mut facts = None;
+        let owner_says = matches!(asker, Asker::Page(..)) && self.reachable(room.slot()).is_some();
         if let Some((known, log)) = self.known(room) {
-            if let Some(found) = from_memory(log, range.within(known), size) {
+            // Who was acked elsewhere a moment ago must find his message: only the owner surely has it (`semantics.md` 2).
+            if !owner_says && let Some(found) = from_memory(log, range.within(known), size) {
                 return self.finish(room, asker, known, found, now_ms);
             }
             facts = Some(known);

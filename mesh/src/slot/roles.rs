@@ -25,6 +25,7 @@ impl Slots {
         (self.now, self.now_ms) = (Some(now), now_ms);
         self.ticked.get_or_insert(now);
         self.note_view(view, now);
+        self.note_members(now);
         let numbers: Vec<u16> = self.slots.keys().copied().collect();
         for number in numbers {
             self.reassign(number, now);

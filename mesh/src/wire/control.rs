@@ -253,7 +253,9 @@ mod tests {
     fn a_roster_reads_back_as_written() {
         let members = [State::Alive, State::Suspect, State::Down].map(|state| Member::new(identity(), 7, state));
         let body = encode_roster(members.iter());
-        assert_eq!(&body[..2], b"\0\x03");
+        let who = b"\0\x03\0\0\0\0\x01\x02\x03\x04\0\x02\x01\x04\x1f\x0a\x0a\x01\x02\x03\x04gw-3";
+        let golden = [&b"\0\x03"[..], who, b"\0\x07\0", who, b"\0\x07\x01", who, b"\0\x07\x02"].concat();
+        assert_eq!(body, golden, "its bytes never change");
         assert_eq!(decode_roster(body), Ok(members.to_vec()));
     }
 

@@ -77,13 +77,13 @@ impl Direct {
     }
 }
 
-fn put_name(out: &mut BytesMut, name: &[u8]) {
+pub(super) fn put_name(out: &mut BytesMut, name: &[u8]) {
     let name = &name[..name.len().min(usize::from(u16::MAX))];
     out.put_u16(u16::try_from(name.len()).unwrap_or(u16::MAX));
     out.put_slice(name);
 }
 
-fn take_name(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
+pub(super) fn take_name(bytes: &mut Bytes) -> Result<Bytes, DecodeError> {
     let len = usize::from(bytes.try_get_u16().map_err(|_| DecodeError::Truncated)?);
     if bytes.len() < len { Err(DecodeError::Truncated) } else { Ok(bytes.split_to(len)) }
 }

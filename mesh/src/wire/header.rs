@@ -190,7 +190,37 @@ mod tests {
     #[test]
     fn the_bytes_of_a_frame_never_change() {
         assert_eq!(&frame(Kind::Application, b"abc")[..], b"\0\0\0\x03\x10\x01\0\0abc");
-        assert_eq!(&frame(Kind::Refused, b"")[..], b"\0\0\0\0\x07\x01\0\0");
+        let golden: [(Kind, &[u8]); 9] = [
+            (Kind::Hello, b"\0\0\0\0\x01\x01\0\0"),
+            (Kind::Open, b"\0\0\0\0\x02\x01\0\0"),
+            (Kind::Lane, b"\0\0\0\0\x03\x01\0\0"),
+            (Kind::Gossip, b"\0\0\0\0\x04\x01\0\0"),
+            (Kind::Request, b"\0\0\0\0\x05\x01\0\0"),
+            (Kind::Answer, b"\0\0\0\0\x06\x01\0\0"),
+            (Kind::Refused, b"\0\0\0\0\x07\x01\0\0"),
+            (Kind::PushPull, b"\0\0\0\0\x08\x01\0\0"),
+            (Kind::Application, b"\0\0\0\0\x10\x01\0\0"),
+        ];
+        for (kind, bytes) in golden {
+            assert_eq!(frame(kind, b""), bytes, "{kind:?}");
+            assert_eq!(decode(bytes, 0, 8), Ok(vec![(kind, Vec::new())]));
+        }
+        let known = golden.map(|(kind, _)| kind as u8);
+        assert!(
+            (0..=u8::MAX).all(|byte| Kind::from_byte(byte).is_some() == known.contains(&byte)),
+            "a kind lacks its bytes"
+        );
+    }
+
+    #[test]
+    fn skipped_frames_are_counted_once_however_they_are_cut() {
+        let newer = b"\0\0\0\x02\x7f\x01\0\x01xy";
+        let mut decoder = Decoder::new(100);
+        for byte in [&newer[..], newer, &frame(Kind::Open, b"")].concat() {
+            decoder.buffer(0, 0).extend_from_slice(&[byte]);
+            while decoder.poll_frame().unwrap().is_some() {}
+        }
+        assert_eq!((decoder.take_skipped(), decoder.take_skipped()), (2, 0));
     }
 
     #[test]

@@ -361,7 +361,7 @@ impl<'a> LaneMessage<'a> {
 
 /// Why a peer sent a room's frame here, read without decoding the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Errand {
+pub enum Purpose {
     /// To be stamped: this node is taken for the owner.
     Publish,
     /// To be kept: this node is the replica.
@@ -370,13 +370,13 @@ pub enum Errand {
     Show,
 }
 
-impl Errand {
+impl Purpose {
     /// `None` = it is no frame of a room.
-    pub fn peek(bytes: &[u8]) -> Option<Errand> {
+    pub fn peek(bytes: &[u8]) -> Option<Purpose> {
         match (LaneKind::of(bytes).ok()?, bytes.get(12..16)?) {
-            (LaneKind::Frame, [0, 0, 0, 0]) => Some(Errand::Publish),
-            (LaneKind::Frame, _) => Some(Errand::Show),
-            (LaneKind::Keep, _) => Some(Errand::Keep),
+            (LaneKind::Frame, [0, 0, 0, 0]) => Some(Purpose::Publish),
+            (LaneKind::Frame, _) => Some(Purpose::Show),
+            (LaneKind::Keep, _) => Some(Purpose::Keep),
             (LaneKind::Control, _) => None,
         }
     }

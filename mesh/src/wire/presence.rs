@@ -51,6 +51,8 @@ pub enum Said<'a> {
         /// What is said.
         part: Part<'a>,
     },
+    /// Follower → the owner until now: for this node the room has another owner, who hears of its members from here on.
+    Elsewhere,
 }
 
 /// A part of a roll.

@@ -5,10 +5,13 @@
 use bincode::{BorrowDecode, Encode};
 use bytes::Bytes;
 
-use super::message::{DecodeError, config, decode_whole};
+use super::{
+    message::{DecodeError, config, decode_whole},
+    sockets::{Audience, Deed},
+};
 
 /// What a node asks another on a stream of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, BorrowDecode)]
+#[derive(Clone, Debug, PartialEq, Eq, Encode, BorrowDecode)]
 pub enum Request<'a> {
     /// `count` frames of `room` with `after < n ≤ upto`, from one end of that range.
     History {
@@ -31,6 +34,13 @@ pub enum Request<'a> {
     Presence {
         /// `RoomKey` bytes.
         room: &'a [u8],
+    },
+    /// Something to do with sockets of the node. Answered by `sockets::Done`.
+    Sockets {
+        /// Which.
+        audience: Audience<'a>,
+        /// What.
+        deed: Deed<'a>,
     },
     /// A page of what the owner holds of a slot, for its replica.
     Copy {

@@ -306,6 +306,7 @@ fn slots_config(context: &Context, opened: &Opened, shard: u8) -> anyhow::Result
         history_ttl: history.ttl,
         retention: context.policy.differs().then(|| context.policy.clone() as Arc<dyn Retention>),
         cold: if context.config.cluster.seeds.is_empty() { Duration::ZERO } else { slot::Limits::default().cold },
+        ghost: context.config.cluster.presence_ghost,
         ..slot::Limits::default()
     };
     Ok(slot::Config {

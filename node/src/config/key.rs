@@ -155,6 +155,7 @@ keys! {
         cluster.advertise: "Address that the other nodes are told to use, when it differs from `mesh_listen`.";
         cluster.seeds: "Nodes to join, as HOST:PORT. Names are resolved again and again.";
         cluster.key_file: "File with the secret that all nodes of the cluster share, at least 32 bytes. Without it the node stays alone. A file beside it that ends in `.previous` holds a key that is accepted too.";
+        cluster.presence_ghost: "How long members of a node that cannot be reached stay present: a cut that heals sooner is seen by nobody.";
 
         store.kind: "Where recent history lives: \"sled\" (on disk) or \"memory\" (gone at restart).";
         store.dir: "Directory of the embedded store.";

@@ -49,6 +49,7 @@ pub(super) fn defaults(facts: &Facts) -> Config {
             advertise: None,
             seeds: Vec::new(),
             key_file: None,
+            presence_ghost: Duration::from_secs(10),
         },
         store: Store {
             kind: StoreKind::Sled,

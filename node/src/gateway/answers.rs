@@ -44,6 +44,8 @@ impl Gateway {
                 Question::Publish
                 | Question::History
                 | Question::Presence
+                | Question::Sockets
+                | Question::Reach
                 | Question::Join(_)
                 | Question::Union { .. }
                 | Question::Decided,
@@ -61,7 +63,7 @@ impl Gateway {
         }
     }
 
-    fn take_pending(&mut self, token: u64) -> Option<Pending> {
+    pub(super) fn take_pending(&mut self, token: u64) -> Option<Pending> {
         let pending = usize::try_from(token).ok().and_then(|token| self.pending.try_remove(token))?;
         self.close_question(pending.asker.key, &pending.question);
         Some(pending)
@@ -152,7 +154,7 @@ impl Gateway {
     }
 
     /// Tells whoever wants to know what became of a question.
-    fn resolve(&mut self, asker: Asker, then: Then, outcome: Result<Outcome, Refused>) {
+    pub(super) fn resolve(&mut self, asker: Asker, then: Then, outcome: Result<Outcome, Refused>) {
         if let (Err(refused), false) = (&outcome, matches!(then, Then::Part(_))) {
             self.tally.rejected.push(refused.code.reason());
         }
@@ -167,6 +169,7 @@ impl Gateway {
                 self.call(asker, clock::now(), |_, socket| call(socket, outcome));
             }
             (Then::Part(union), outcome) => self.handle_part(union, outcome.err()),
+            (Then::Order(order), outcome) => self.handle_ordered_join(order, outcome.is_err()),
         }
     }
 

@@ -35,8 +35,9 @@ impl Gateway {
         now: Instant,
     ) -> Option<Result<Identity, Refused>> {
         // They are back in their place before anybody can miss them: a handler that panics closes the connection.
-        let headers = std::mem::take(&mut self.connections.get_mut(key)?.headers);
-        let client = Handshake { namespace, auth, headers: &headers };
+        let connection = self.connections.get_mut(key)?;
+        let (headers, address) = (std::mem::take(&mut connection.headers), connection.address);
+        let client = Handshake { namespace, auth, address, headers: &headers };
         let admitted = self.consult(key, now, |handler| handler.admit(&client));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.headers = headers;
@@ -99,16 +100,21 @@ impl Gateway {
             self.close(key, CloseReason::ServerClose, now);
         }
         for (asker, leaving) in std::mem::take(&mut self.leaving) {
-            match leaving {
-                Leaving::Connection => self.close(asker.key, CloseReason::ServerClose, now),
-                Leaving::Namespace if self.socket_of(&asker).is_some() => {
-                    self.say(&asker, &Packet::Disconnect { nsp: asker.namespace.clone() });
-                    self.leave_namespace(asker.key, &asker.namespace, Departure::Dismissed, now);
-                }
-                Leaving::Namespace => {}
-            }
+            self.send_away(&asker, leaving, now);
         }
         called
+    }
+
+    /// Sends a socket away, if it is still there.
+    pub(super) fn send_away(&mut self, asker: &Asker, leaving: Leaving, now: Instant) {
+        match leaving {
+            Leaving::Connection => self.close(asker.key, CloseReason::ServerClose, now),
+            Leaving::Namespace if self.socket_of(asker).is_some() => {
+                self.say(asker, &Packet::Disconnect { nsp: asker.namespace.clone() });
+                self.leave_namespace(asker.key, &asker.namespace, Departure::Dismissed, now);
+            }
+            Leaving::Namespace => {}
+        }
     }
 
     /// Calls the program; `None` if it panicked. Its own state is its own affair, and nothing of ours is half changed: it

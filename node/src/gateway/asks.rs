@@ -102,8 +102,14 @@ impl Gateway {
         let shards = self.context.shards.len() as u64;
         let id = self.asks.next * shards + u64::from(self.shard);
         // Clients read it as a double; by the time it comes round, whoever had it has long been given up.
-        self.asks.next = (self.asks.next + 1) % (1 << 40);
+        self.asks.next = (self.asks.next + 1) % (1 << 30);
         id
+    }
+
+    /// An ack id that no socket of any node waits for.
+    pub(crate) fn next_survey_ask(&mut self) -> u64 {
+        // Below 2³⁶, since there are at most 64 shards; with the node and the bit that no other id has it is below 2⁵³.
+        1 << 52 | u64::from(self.context.node.0) << 36 | self.next_ask()
     }
 
     /// Waits for a socket's answer to `id`.

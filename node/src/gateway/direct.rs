@@ -11,7 +11,7 @@ use protocol::{
     socketio::{Args, Packet, Parser},
 };
 
-use super::{Asker, Gateway};
+use super::{Asker, Gateway, orders::nobody};
 use crate::{
     connection::Connection,
     handler::{Ack, Node, Socket},
@@ -106,6 +106,11 @@ impl Gateway {
         if let Some(asker) = self.asker_of(socket) {
             self.call(asker, now, |_, socket| errand(socket));
         }
+    }
+
+    /// Does what a program says without a socket.
+    pub(super) fn handle_speech(&mut self, errand: Errand, now: Instant) {
+        self.call(nobody(), now, |_, socket| errand(socket));
     }
 
     /// The socket of this shard whose id this is.

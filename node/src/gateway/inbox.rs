@@ -60,11 +60,20 @@ impl Gateway {
             Message::Direct(direct) => self.handle_direct(&direct),
             Message::Answered { ack, args } => self.answer(ack, args),
             Message::Survey(survey) => self.handle_survey(&survey),
-            Message::Report { survey, report } => self.handle_report(survey, report, now),
+            Message::Report { from, survey, report } => self.handle_report(from, survey, report, now),
+            Message::Order { order, reply: to } => self.handle_order(&order, to, now),
+            Message::PeerOrder { order, responder } => self.handle_peer_order(order, responder),
             Message::Errand { socket, errand } => self.handle_errand(&socket, errand, now),
+            Message::Speak { errand } => self.handle_speech(errand, now),
             Message::View(view) => self.slots.handle_view(&view, now, now_ms),
-            Message::LinkUp { node, generation } => self.slots.handle_link_up(node, generation, now, now_ms),
-            Message::LinkDown(node) => self.slots.handle_link_down(node, now, now_ms),
+            Message::LinkUp { node, generation } => {
+                self.slots.handle_generation(node, generation, now, now_ms);
+                self.slots.handle_link_up(node, generation, now, now_ms);
+            }
+            Message::LinkDown(node) => {
+                self.slots.handle_link_down(node, now, now_ms);
+                self.lose_surveyed(node, now);
+            }
             Message::PeerFrame { from, frame } => self.handle_peer_frame(from, &frame, now, now_ms),
             Message::PeerRequest { body, responder } => {
                 let request = self.requests.insert(responder) as u64;

@@ -104,9 +104,13 @@ impl Gateway {
         let pending = usize::try_from(token).ok().and_then(|token| self.pending.get(token));
         pending.is_some_and(|pending| match &pending.question {
             Question::Join(join) => join.present && !join.cancelled,
-            Question::Publish | Question::History | Question::Presence | Question::Union { .. } | Question::Decided => {
-                false
-            }
+            Question::Publish
+            | Question::History
+            | Question::Presence
+            | Question::Sockets
+            | Question::Reach
+            | Question::Union { .. }
+            | Question::Decided => false,
         })
     }
 

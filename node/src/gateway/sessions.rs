@@ -56,6 +56,7 @@ impl Gateway {
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {
             place: newcomer.place,
+            address: newcomer.address,
             headers: newcomer.headers,
             sid,
             session,

@@ -47,6 +47,7 @@ impl Gateway {
         }
         self.handle_timers(now);
         self.give_up_asks(now);
+        self.give_up_surveys(now);
         self.drain_some(now);
         self.relieve(now);
         for _ in 0..ROUNDS_MAX {
@@ -104,8 +105,8 @@ impl Gateway {
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let timer = self.timers.peek().map(|Reverse((at, _))| *at);
         let unfinished = self.is_unfinished().then_some(self.turned);
-        let others = [self.slots.poll_timeout(), self.drain_timeout(), self.asks.poll_timeout(), unfinished];
-        others.into_iter().chain([timer]).flatten().min()
+        let waiting = [self.slots.poll_timeout(), self.asks.poll_timeout(), self.surveys.poll_timeout()];
+        waiting.into_iter().chain([timer, self.drain_timeout(), unfinished]).flatten().min()
     }
 
     /// Whether the last turn left something for the next.
@@ -170,9 +171,11 @@ impl Gateway {
         let Err(refused) = mesh.send_batch(batch) else { return };
         for (at, error) in refused.failures {
             self.tally.dropped.push(DropReason::Mesh);
-            // Without a link its end is reported by itself, and everything is said again when it is back.
-            if let (Some((node, lane)), false) = (to.get(at), error == SendError::NoLink) {
-                self.slots.handle_send_failed(*node, *lane, now);
+            match to.get(at) {
+                // Its end is reported by itself, and everything is said again when it is back; what nobody says again is over.
+                Some((node, _)) if error == SendError::NoLink => self.lose_surveyed(*node, now),
+                Some((node, lane)) => self.slots.handle_send_failed(*node, *lane, now),
+                None => {}
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Reaching many: the rooms it goes to, who is left out, and what is kept of it.
+//! Reaching many: the rooms it goes to, who is left out, and what is kept of it; and what else is done with the sockets there.
 //!
 //! Invariants: what is published is encoded once, whatever the number of rooms and members; a socket that is in several of
 //! the rooms receives it once, since each room leaves out the members of those before it, where they are.
@@ -9,54 +9,54 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use mesh::{room::RoomKey, slot, wire::message::FLAG_VOLATILE};
 use protocol::socketio::Args;
-use smallvec::SmallVec;
 
 use super::{
-    Answers, Asked, Published, SayError, Socket,
+    Answers, Asked, Audience, Listing, Published, Reached, SayError, Socket, Sockets,
     socket::{check, check_event, owned},
 };
 use crate::{
     config::Class,
     envelope,
-    gateway::{EVERYONE, Survey},
+    gateway::{EVERYONE, Leaving, Survey},
+    orders::{Deed, Order, PAGE_MAX},
 };
 
-/// Rooms that one broadcast may name, and that it may leave out.
-const ROOMS_MAX: usize = 64;
 /// Longest idempotency key in bytes (`interface.md` 1.1).
 pub(crate) const ID_BYTES_MAX: usize = 64;
 
-/// Somebody to reach, put together word by word; nothing happens before [`Broadcast::publish`].
+/// Somebody to reach, put together word by word; nothing happens before the last one, such as [`Broadcast::publish`].
 ///
 /// Without a room it is everybody in the namespace. A room may be the id of a socket: then it is that socket alone.
 #[must_use]
 pub struct Broadcast<'s, 'g> {
     socket: &'s mut Socket<'g>,
-    namespace: ByteString,
-    rooms: SmallVec<[ByteString; 1]>,
+    audience: Audience,
     /// The socket that speaks, unless it is to hear itself.
     own: Option<ByteString>,
-    except: Vec<ByteString>,
     volatile: bool,
     id: ByteString,
 }
 
 impl<'s, 'g> Broadcast<'s, 'g> {
-    pub(super) fn new(socket: &'s mut Socket<'g>, namespace: ByteString, own: Option<ByteString>) -> Self {
-        let (rooms, except, id) = (SmallVec::new(), Vec::new(), ByteString::new());
-        Broadcast { socket, namespace, rooms, own, except, volatile: false, id }
+    pub(super) fn new(socket: &'s mut Socket<'g>, audience: Audience, own: Option<ByteString>) -> Self {
+        Broadcast { socket, audience, own, volatile: false, id: ByteString::new() }
+    }
+
+    /// With what is known of it beforehand.
+    pub(super) fn with(self, volatile: bool, id: ByteString) -> Self {
+        Broadcast { volatile, id, ..self }
     }
 
     /// This room too. A socket that is in several of them is reached once, unless it moves from one to another in
     /// that very moment: rooms are ordered one by one.
     pub fn to(mut self, room: &str) -> Self {
-        self.rooms.push(owned(room));
+        self.audience.rooms.push(owned(room));
         self
     }
 
     /// But not the members of this room, or not the socket whose id this is.
     pub fn except(mut self, room: &str) -> Self {
-        self.except.push(owned(room));
+        self.audience.except.push(owned(room));
         self
     }
 
@@ -90,8 +90,8 @@ impl<'s, 'g> Broadcast<'s, 'g> {
     /// As `publish`, with arguments that a client's packet held: those have been checked.
     pub(crate) fn publish_read(mut self, event: &str, args: &Args) -> Result<Asked<'s, Published>, SayError> {
         self.check(event)?;
-        let payload = envelope::payload(&self.namespace, event, None, args);
-        let rooms = std::mem::take(&mut self.rooms);
+        let payload = envelope::payload(&self.audience.namespace, event, None, args);
+        let rooms = std::mem::take(&mut self.audience.rooms);
         let question = match rooms.as_slice() {
             [] => self.publish_to(EVERYONE, &[], payload),
             [room] => self.publish_to(room, &[], payload),
@@ -100,9 +100,9 @@ impl<'s, 'g> Broadcast<'s, 'g> {
         Ok(Asked::new(self.socket.gateway, question))
     }
 
-    /// Asks every client for an answer. `then` is called once, when all have answered or been given up; it gets what came
-    /// and how many were silent. Sockets of this node are asked, in this version not those of others, and a question has no
-    /// order against what is published.
+    /// Asks every client for an answer, on all nodes. `then` is called once, when all have answered or been given up, at most
+    /// a quarter of a second after the timeout: with what came, how many were silent, and which nodes were not heard to the
+    /// end. A question has no order against what is published.
     ///
     /// # Errors
     /// See [`SayError`]. Nobody was asked, and `then` is not called.
@@ -115,14 +115,69 @@ impl<'s, 'g> Broadcast<'s, 'g> {
     ) -> Result<(), SayError> {
         check(args)?;
         self.check(event)?;
-        let Broadcast { socket, namespace, rooms, own, mut except, .. } = self;
-        except.extend(own);
-        let id = socket.gateway.next_ask();
-        let payload = envelope::payload(&namespace, event, Some(id), args);
-        let (rooms, due) = (rooms.into_vec(), socket.now + timeout);
-        let ask = |back| Survey { namespace, rooms, except, id, payload, due, back };
-        socket.gateway.survey(&socket.who, Box::new(then), ask);
+        let Broadcast { socket, mut audience, own, .. } = self;
+        audience.except.extend(own);
+        let id = socket.gateway.next_survey_ask();
+        let payload = envelope::payload(&audience.namespace, event, Some(id), args);
+        let due = socket.now + timeout;
+        let ask = |back| Survey { audience, id, payload, due, back };
+        socket.gateway.survey(&socket.who, Box::new(then), ask, timeout);
         Ok(())
+    }
+
+    /// Tells which sockets there are, on all nodes: those that [`Broadcast::publish`] would reach now. A node that has not
+    /// answered after `patience` is named in the outcome, as with every verb below.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nobody was asked.
+    pub fn fetch_sockets(self, page: Listing<'_>, patience: Duration) -> Result<Asked<'s, Sockets>, SayError> {
+        let deed = Deed::List { after: owned(page.after), limit: page.limit.clamp(1, PAGE_MAX) };
+        self.order(deed, patience)
+    }
+
+    /// Takes them all into these rooms. The outcome comes when they have joined.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was changed.
+    pub fn sockets_join(self, rooms: &[&str], patience: Duration) -> Result<Asked<'s, Reached>, SayError> {
+        let rooms = self.rooms_to_move(rooms)?;
+        self.order(Deed::Join(rooms), patience)
+    }
+
+    /// Takes them all out of these rooms.
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was changed.
+    pub fn sockets_leave(self, rooms: &[&str], patience: Duration) -> Result<Asked<'s, Reached>, SayError> {
+        let rooms = self.rooms_to_move(rooms)?;
+        self.order(Deed::Leave(rooms), patience)
+    }
+
+    /// Sends them all out of the namespace, as [`Socket::disconnect`], or with `close` closes their connections, as
+    /// [`Socket::close`].
+    ///
+    /// # Errors
+    /// See [`SayError`]. Nothing was changed.
+    pub fn disconnect_sockets(self, close: bool, patience: Duration) -> Result<Asked<'s, Reached>, SayError> {
+        self.order(Deed::Disconnect(if close { Leaving::Connection } else { Leaving::Namespace }), patience)
+    }
+
+    fn order<T>(self, deed: Deed, patience: Duration) -> Result<Asked<'s, T>, SayError> {
+        self.audience.check(self.socket.names())?;
+        let Broadcast { socket, mut audience, own, .. } = self;
+        audience.except.extend(own);
+        let question = socket.gateway.order(&socket.who, Order { audience, deed }, patience);
+        Ok(Asked::new(socket.gateway, question))
+    }
+
+    fn rooms_to_move(&self, rooms: &[&str]) -> Result<Vec<ByteString>, SayError> {
+        if rooms.iter().any(|room| self.socket.is_socket_id(room)) {
+            return Err(SayError::RoomOfASocket);
+        }
+        let namespace = self.audience.namespace.clone();
+        let moved = Audience { rooms: rooms.iter().map(|room| owned(room)).collect(), ..Audience::new(namespace) };
+        moved.check(self.socket.names())?;
+        Ok(moved.rooms.into_vec())
     }
 
     /// To several rooms: each leaves out those before it, and sockets come last, unless they are in one of the rooms.
@@ -142,31 +197,25 @@ impl<'s, 'g> Broadcast<'s, 'g> {
     fn publish_to(&mut self, room: &str, without: &[ByteString], payload: Bytes) -> u64 {
         let own = self.own.iter();
         let publish = slot::Publish {
-            room: RoomKey::new(&self.namespace, room),
+            room: RoomKey::new(&self.audience.namespace, room),
             flags: if self.is_volatile(room) { FLAG_VOLATILE } else { 0 },
             id: self.id.clone(),
             from: owned(self.socket.user().unwrap_or_default()),
-            except: own.chain(&self.except).chain(without).cloned().collect(),
+            except: own.chain(&self.audience.except).chain(without).cloned().collect(),
             payload,
         };
         self.socket.gateway.publish(&self.socket.who, publish, self.socket.now)
     }
 
     fn is_volatile(&self, room: &str) -> bool {
-        self.volatile || room == EVERYONE || self.socket.gateway.class_of(&self.namespace) == Class::Ephemeral
+        self.volatile || room == EVERYONE || self.socket.gateway.class_of(&self.audience.namespace) == Class::Ephemeral
     }
 
     fn check(&self, event: &str) -> Result<(), SayError> {
         let names = self.socket.names();
         check_event(event, names)?;
-        if self.rooms.len() > ROOMS_MAX || self.except.len() > ROOMS_MAX {
-            return Err(SayError::TooManyRooms);
-        }
-        let all = self.rooms.iter().chain(&self.except);
-        if all.clone().any(|room| names.room(room).is_err()) {
-            return Err(SayError::Name);
-        }
-        let kept = self.rooms.len() == 1 && !self.volatile;
+        self.audience.check(names)?;
+        let kept = self.audience.rooms.len() == 1 && !self.volatile;
         if self.id.len() > ID_BYTES_MAX || (!self.id.is_empty() && !kept) {
             return Err(SayError::Id);
         }

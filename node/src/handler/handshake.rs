@@ -3,7 +3,7 @@
 //! Invariants: of the request that opened a connection only the headers that the program named are kept, as copies; none of
 //! what a client shows is ever printed.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
 use http::{HeaderMap, HeaderName, header};
 
@@ -14,6 +14,8 @@ pub struct Handshake<'a> {
     pub namespace: &'a str,
     /// The JSON object the client sent along (`auth` of the client library), as text.
     pub auth: Option<&'a str>,
+    /// Where it comes from: the peer of its first connection, or what a trusted proxy says (`server.trusted_proxies`).
+    pub address: IpAddr,
     pub(crate) headers: &'a Headers,
 }
 
@@ -80,7 +82,8 @@ mod tests {
     #[test]
     fn a_program_reads_the_headers_it_named_and_no_others() {
         let headers = headers();
-        let client = Handshake { namespace: "/", auth: Some("secret"), headers: &headers };
+        let client =
+            Handshake { namespace: "/", auth: Some("secret"), address: [127, 0, 0, 1].into(), headers: &headers };
         assert_eq!((client.header("Authorization"), client.header("user-agent")), (Some("Bearer t"), None));
         assert_eq!(client.header("origin"), None);
         let cookies = ["theme", "session", "second", "none", ""].map(|name| client.cookie(name));

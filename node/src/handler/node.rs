@@ -1,11 +1,11 @@
-//! The way back to a socket from any thread: timers, tasks and other connections reach it here.
+//! The way into a node from any thread: timers, tasks and other connections reach sockets here, and speak without one.
 //!
 //! Invariants: the id of a socket names its shard, so a call is one message to one thread; the calls one thread makes about
 //! one socket are done in their order.
 
 use std::{fmt, sync::Arc};
 
-use super::{Ack, Args, Socket};
+use super::{Ack, Args, Socket, Speech};
 use crate::{context::Context, message::Message};
 use protocol::socket_id;
 
@@ -37,6 +37,22 @@ impl Node {
         }
         shard.send(Message::Errand { socket: socket.into(), errand: Box::new(errand) });
         Ok(())
+    }
+
+    /// Speaks to a namespace, or to rooms and sockets in it, on all nodes; nobody in particular speaks.
+    pub fn of(&self, namespace: &str) -> Speech {
+        Speech::new(self.clone(), namespace)
+    }
+
+    /// Whether the shard of a slot takes more.
+    pub(super) fn has_room(&self, slot: u16) -> bool {
+        !self.context.shards[usize::from(self.context.shard_of_slot(slot))].is_full()
+    }
+
+    /// Has something said on the shard of a slot, by nobody.
+    pub(super) fn speak(&self, slot: u16, errand: impl FnOnce(&mut Socket<'_>) + Send + 'static) {
+        let shard = &self.context.shards[usize::from(self.context.shard_of_slot(slot))];
+        shard.send(Message::Speak { errand: Box::new(errand) });
     }
 
     /// Answers an event, later than its handler returned and from whatever thread.

@@ -13,8 +13,8 @@ use mesh::{
 };
 use protocol::socketio::{Args, Parser};
 
-use super::{Ack, Code, Refused, Socket};
-use crate::{envelope, gateway::Gateway};
+use super::{Ack, Code, Reached, Refused, Socket, Sockets, sockets};
+use crate::{envelope, gateway::Gateway, orders::Carried};
 
 /// Something that was asked for and is not answered yet. Whoever drops it is not told what becomes of it.
 pub struct Asked<'a, T> {
@@ -61,6 +61,24 @@ impl Asked<'_, Present> {
     }
 }
 
+impl Asked<'_, Sockets> {
+    /// Calls `then` with the outcome, on this thread. The socket may be gone by then ([`Socket::is_connected`]).
+    pub fn then(self, then: impl FnOnce(&mut Socket<'_>, Result<Sockets, Refused>) + 'static) {
+        self.call(Box::new(|socket, outcome| {
+            then(socket, outcome.and_then(|outcome| Ok(Sockets::of(&outcome.carried()?))));
+        }));
+    }
+}
+
+impl Asked<'_, Reached> {
+    /// Calls `then` with the outcome, on this thread. The socket may be gone by then ([`Socket::is_connected`]).
+    pub fn then(self, then: impl FnOnce(&mut Socket<'_>, Result<Reached, Refused>) + 'static) {
+        self.call(Box::new(|socket, outcome| {
+            then(socket, outcome.and_then(|outcome| Ok(Reached::of(&outcome.carried()?))));
+        }));
+    }
+}
+
 impl<T> fmt::Debug for Asked<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Asked").field("question", &self.question).finish_non_exhaustive()
@@ -83,7 +101,11 @@ impl Published {
                 epoch: envelope::epoch(stamp.lineage),
                 offset: Some(stamp.n).filter(|offset| *offset > 0),
             }),
-            Outcome::Joined(_) | Outcome::History(_) | Outcome::Presence(_) => Err(another()),
+            Outcome::Joined(_)
+            | Outcome::History(_)
+            | Outcome::Presence(_)
+            | Outcome::Listed(_)
+            | Outcome::Reached(_) => Err(another()),
         }
     }
 }
@@ -123,7 +145,9 @@ impl History {
         let history = match outcome {
             Outcome::History(history) => history,
             Outcome::Joined(joined) => joined.history,
-            Outcome::Published(_) | Outcome::Presence(_) => return Err(another()),
+            Outcome::Published(_) | Outcome::Presence(_) | Outcome::Listed(_) | Outcome::Reached(_) => {
+                return Err(another());
+            }
         };
         let items = history.frames.iter().filter_map(|frame| Item::of(frame)).collect();
         let (epoch, offset) = (envelope::epoch(history.lineage), history.head);
@@ -155,7 +179,11 @@ impl Present {
             Outcome::Presence(Roster { members, partial }) => {
                 Ok(Present { members: members.iter().map(ToString::to_string).collect(), partial })
             }
-            Outcome::Published(_) | Outcome::Joined(_) | Outcome::History(_) => Err(another()),
+            Outcome::Published(_)
+            | Outcome::Joined(_)
+            | Outcome::History(_)
+            | Outcome::Listed(_)
+            | Outcome::Reached(_) => Err(another()),
         }
     }
 }
@@ -178,14 +206,20 @@ pub(crate) enum Then {
     Call(Call),
     /// A question that several others are the answer to.
     Part(u64),
+    /// An order that several joins are part of.
+    Order(usize),
 }
 
-/// What a slot answered, when it took what was asked.
+/// What was answered, when what was asked was taken.
 pub(crate) enum Outcome {
     Published(Stamp),
     Joined(Joined),
     History(slot::History),
     Presence(Roster),
+    /// Sockets are told about.
+    Listed(Carried),
+    /// Something was done with sockets.
+    Reached(Carried),
 }
 
 /// A room was joined.
@@ -207,6 +241,13 @@ pub(crate) enum Shows {
 }
 
 impl Outcome {
+    fn carried(self) -> Result<Carried, Refused> {
+        match self {
+            Outcome::Listed(carried) | Outcome::Reached(carried) => Ok(carried),
+            Outcome::Published(_) | Outcome::Joined(_) | Outcome::History(_) | Outcome::Presence(_) => Err(another()),
+        }
+    }
+
     /// The answer to the event that asked for it (`interface.md` 1.1), for a client with this parser.
     pub(crate) fn answer(&self, parser: Parser) -> Args {
         match self {
@@ -221,6 +262,8 @@ impl Outcome {
                 let members = listed(members);
                 envelope::answer(&format!(r#"{{"ok":true,"members":{members},"partial":{partial}}}"#), Vec::new())
             }
+            Outcome::Listed(carried) => envelope::answer(&sockets::listed(carried), Vec::new()),
+            Outcome::Reached(carried) => envelope::answer(&sockets::reached(carried), Vec::new()),
         }
     }
 }

@@ -10,7 +10,7 @@ use mesh::{room::RoomKey, slot::Want};
 use protocol::socketio::{Args, Packet, RESERVED_EVENTS};
 use serde_json::value::RawValue;
 
-use super::{Ack, Asked, Broadcast, History, Identity, Node, Present, Refused, SayError};
+use super::{Ack, Asked, Audience, Broadcast, History, Identity, Node, Present, Refused, SayError};
 use crate::{
     envelope,
     gateway::{AskError, Asker, Entry, Gateway, Leaving, Waiter},
@@ -188,13 +188,13 @@ impl<'a> Socket<'a> {
 
     /// Reaches everybody else in its namespace.
     pub fn broadcast(&mut self) -> Broadcast<'_, 'a> {
-        let (namespace, own) = (self.who.namespace.clone(), self.who.socket.clone());
-        Broadcast::new(self, namespace, Some(own))
+        let (audience, own) = (Audience::new(self.who.namespace.clone()), self.who.socket.clone());
+        Broadcast::new(self, audience, Some(own))
     }
 
     /// Reaches everybody in a namespace. Nobody is left out: in another one this socket is not.
     pub fn of(&mut self, namespace: &str) -> Broadcast<'_, 'a> {
-        Broadcast::new(self, namespace.into(), None)
+        Broadcast::new(self, Audience::new(namespace.into()), None)
     }
 
     /// Sends it out of its namespace: the client library says `io server disconnect` and does not come back by itself.

@@ -223,7 +223,7 @@ const _: () = assert!(Lane::ALL.len() == mesh::LANES as usize, "one word per lan
 
 label! {
     /// Why a room's frame came from another node.
-    Errand as "errand" {
+    Purpose as "purpose" {
         Publish = "publish", "This node orders the room.";
         Keep = "keep", "It holds the second copy.";
         Show = "show", "It has members.";

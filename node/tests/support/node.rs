@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
@@ -103,9 +104,8 @@ impl Node {
 
     /// Asks it to stop, and looks for traces of a panic.
     pub(crate) fn stop(&self) -> Outcome {
-        let pid = self.child.lock().unwrap().id();
-        let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status();
-        assert!(asked.is_ok_and(|status| status.success()), "SIGTERM could not be sent");
+        let asked = kill_process(Pid::from_child(&self.child.lock().unwrap()), Signal::TERM);
+        assert_eq!(asked, Ok(()), "SIGTERM could not be sent");
         for _ in 0..START_ATTEMPTS {
             let ended = self.child.lock().unwrap().try_wait().unwrap();
             if let Some(status) = ended {

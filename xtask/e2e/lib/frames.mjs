@@ -8,13 +8,13 @@ const PROBES = 10;
 /** Long enough for what is on a loopback link to arrive. */
 const ARRIVED_MS = 300;
 
-const ERRANDS = ["publish", "keep", "show"];
+const PURPOSES = ["publish", "keep", "show"];
 
 /** Frames of rooms that the node received from other nodes since it started, by why they came. */
 export async function roomFrames(node) {
   await pause(ARRIVED_MS);
-  const counts = await Promise.all(ERRANDS.map((errand) => node.metric("starling_mesh_room_frames_total", { errand })));
-  return Object.fromEntries(ERRANDS.map((errand, at) => [errand, counts[at]]));
+  const counts = await Promise.all(PURPOSES.map((purpose) => node.metric("starling_mesh_room_frames_total", { purpose })));
+  return Object.fromEntries(PURPOSES.map((purpose, at) => [purpose, counts[at]]));
 }
 
 /** Who orders the room, who holds its second copy, and who has nothing to do with it: all but the owner send it what is published there. */
@@ -27,7 +27,7 @@ export async function partsOf(nodes, room) {
   for (let n = 0; n < PROBES; n += 1) await done(sender, "room:publish", { room, event: "probe", args: [n] });
   const after = await Promise.all(nodes.map(roomFrames));
   sender.disconnect();
-  const got = (errand) => nodes.find((_, at) => after[at][errand] - before[at][errand] >= PROBES);
+  const got = (purpose) => nodes.find((_, at) => after[at][purpose] - before[at][purpose] >= PROBES);
   const owner = got("publish") ?? first;
   const replica = got("keep");
   return { owner, replica, idle: [first, ...others].find((node) => node !== owner && node !== replica) };

@@ -7,7 +7,10 @@
 //! Invariants: release builds; fresh nodes for every round; time of the mesh is that of the threads called `mesh`, read from
 //! the kernel in nanoseconds, less what they use when nothing happens.
 
-use super::others::Others;
+use super::{
+    contest::{EXIT_EXPECTATION, EXIT_INVALID},
+    others::Others,
+};
 use crate::server::{Server, free_port};
 use crate::{clock, run};
 use anyhow::{Context, Result, bail};
@@ -49,6 +52,8 @@ struct Turn {
     rate: u32,
     figures: [f64; NAMES.len()],
     idle: f64,
+    /// Whether the generator was too slow itself.
+    late: bool,
 }
 
 /// Builds, measures, prints and writes docs/benchmarks-cluster.md; true when nothing was lost and there was one order.
@@ -82,7 +87,7 @@ fn turn(rate: u32) -> Result<Turn> {
     std::thread::sleep(Duration::from_secs(SECONDS));
     let idle_ns_per_s = (nodes.mesh_ns()? - idle_from) as f64 / begin.elapsed().as_secs_f64();
     let (before, begin) = (nodes.mesh_ns()?, clock::now());
-    let report = nodes.load(rate, &folder)?;
+    let (report, late) = nodes.load(rate, &folder)?;
     let mesh_ns = (nodes.mesh_ns()? - before) as f64 - idle_ns_per_s * begin.elapsed().as_secs_f64();
     drop(nodes);
     let step = report["steps"].as_array().and_then(|steps| steps.last()).context("the report has no step")?;
@@ -102,7 +107,7 @@ fn turn(rate: u32) -> Result<Turn> {
     ];
     // Each node has one end of a link to each other.
     let ends = (NODES * (NODES - 1)) as f64;
-    Ok(Turn { rate, figures, idle: idle_ns_per_s / 1000.0 / ends })
+    Ok(Turn { rate, figures, idle: idle_ns_per_s / 1000.0 / ends, late })
 }
 
 /// Three nodes that are a cluster.
@@ -146,8 +151,8 @@ impl Nodes {
         Ok(())
     }
 
-    /// Runs the generator against all of them; its report.
-    fn load(&self, rate: u32, folder: &Path) -> Result<Value> {
+    /// Runs the generator against all of them; its report, and whether it was late itself.
+    fn load(&self, rate: u32, folder: &Path) -> Result<(Value, bool)> {
         let report = folder.join("report.json");
         let mut load = run::command(run::target().join("release/loadtest"));
         load.args(["run", "broadcast", "--members", MEMBERS, "--publishers", "3", "--payload", "128", "--procs", "1"]);
@@ -156,11 +161,11 @@ impl Nodes {
             load.args(["--target", &format!("http://{}", server.address()), "--server-pid", &server.pid()]);
         }
         let code = load.status().context("cannot start loadtest")?.code();
-        // 98: the generator was late; 99: a check failed. Both have figures, which say so.
-        if !matches!(code, Some(0 | 98 | 99)) {
+        if !matches!(code, Some(0 | EXIT_INVALID | EXIT_EXPECTATION)) {
             bail!("loadtest ended with {code:?}");
         }
-        serde_json::from_slice(&std::fs::read(&report)?).context("cannot read the generator's report")
+        let report = serde_json::from_slice(&std::fs::read(&report)?).context("cannot read the generator's report")?;
+        Ok((report, code == Some(EXIT_INVALID)))
     }
 
     /// Nanoseconds of processor time that all threads called `mesh` have used.
@@ -197,7 +202,8 @@ fn page(turns: &[Turn], rounds: u32) -> Result<String> {
         page,
         "Written by `cargo xtask bench --cluster --rounds {rounds}` on {}, at commit {}, on {}. Three nodes and the generator \
          share the machine; one room of {MEMBERS} members spread over the nodes, three publishers, 128 B, {SECONDS} s. Local: \
-         publisher and member on the same node; remote: not. Medians, with the smallest and the largest in brackets.\n",
+         publisher and member on the same node; remote: not. Medians, with the smallest and the largest in brackets. † marks \
+         a load in which the generator itself was late: the servers may be better than that.\n",
         run::output(run::command("date").args(["-u", "+%Y-%m-%d"]))?.trim(),
         run::commit()?,
         run::machine()?,
@@ -207,7 +213,8 @@ fn page(turns: &[Turn], rounds: u32) -> Result<String> {
         let of: Vec<&Turn> = turns.iter().filter(|turn| turn.rate == rate).collect();
         let cell = |index: usize| spread(of.iter().map(|turn| turn.figures[index]).collect());
         let cells: Vec<String> = (0..NAMES.len()).map(cell).collect();
-        writeln!(page, "| {rate} | {} |", cells.join(" | "))?;
+        let late = if of.iter().any(|turn| turn.late) { " †" } else { "" };
+        writeln!(page, "| {rate}{late} | {} |", cells.join(" | "))?;
     }
     let idle = spread(turns.iter().map(|turn| turn.idle).collect());
     writeln!(

@@ -16,9 +16,9 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 const SERVER_CORE: &str = "0";
 const GENERATOR_CORE: &str = "1";
 /// What the generator exits with when it was too slow itself: the server may be better than its figures.
-const EXIT_INVALID: i32 = 98;
+pub(super) const EXIT_INVALID: i32 = 98;
 /// A check of the generator failed (a peer reorders, for example); its figures are valid.
-const EXIT_EXPECTATION: i32 = 99;
+pub(super) const EXIT_EXPECTATION: i32 = 99;
 
 /// Somebody who can serve a room.
 pub(super) struct Peer {

@@ -28,7 +28,7 @@ impl Presence {
         (node, id, body): (NodeId, ByteString, Option<ByteString>),
         now: Instant,
     ) {
-        let Some(roll) = self.rolls.get_mut(room) else { return };
+        let Some(roll) = self.rolls.get_mut(room) else { return self.deny(from, room) };
         if roll.owner != Some(from) || roll.stream != Stream::Following {
             return;
         }
@@ -61,7 +61,10 @@ impl Presence {
 
     /// The members of the room, says its owner, are exactly these when the last part is there.
     pub(super) fn handle_list(&mut self, from: NodeId, room: &RoomKey, seq: u64, part: Parted, now: Instant) {
-        let Some(roll) = self.rolls.get_mut(room).filter(|roll| roll.owner == Some(from)) else { return };
+        let Some(roll) = self.rolls.get_mut(room) else { return self.deny(from, room) };
+        if roll.owner != Some(from) {
+            return;
+        }
         let Some(members) = roll.incoming.add(from, part) else { return };
         roll.seq = seq;
         roll.stream = Stream::Following;
@@ -71,6 +74,13 @@ impl Presence {
         self.effects.extend(changes.into_iter().map(tell));
         self.advance(room);
         self.wait(room, now);
+    }
+
+    /// Nobody of this node is in a room that somebody tells it about: an old word of ours came late, and the new ones were
+    /// lost.
+    fn deny(&mut self, to: NodeId, room: &RoomKey) {
+        let bytes = parts::in_parts(std::iter::empty(), |part| Said::Mine { part }.encode(room));
+        self.effects.extend(bytes.into_iter().map(|bytes| Effect::Send { to, room: room.clone(), bytes }));
     }
 
     /// Says again everything that this owner should know.
@@ -83,7 +93,7 @@ impl Presence {
     }
 
     /// What was sent to this owner was not taken: everything is said again at the next retry.
-    pub(super) fn distrust(&mut self, owner: NodeId, meant: impl Fn(u16) -> bool, now: Instant) {
+    pub(in super::super) fn distrust(&mut self, owner: NodeId, meant: impl Fn(u16) -> bool, now: Instant) {
         let of_owner = self.rolls.iter_mut().filter(|(room, roll)| roll.owner == Some(owner) && meant(room.slot()));
         for (room, roll) in of_owner {
             roll.stream = Stream::Asking { asked_at: None };
@@ -99,8 +109,10 @@ impl Presence {
         roll.stream = Stream::Asking { asked_at: Some(now) };
         let me = self.me;
         let own = roll.own_members();
-        let own = own.into_iter().map(|member| (me, member));
-        let parts = parts::in_parts(own, |part| Said::Mine { part }.encode(room));
+        // A new owner may never have heard of members whose node cannot tell it any more.
+        let ghosts = roll.all().filter(|(node, _)| *node != me && self.ghosts.contains_key(node));
+        let all = own.into_iter().map(|member| (me, member)).chain(ghosts);
+        let parts = parts::in_parts(all, |part| Said::Mine { part }.encode(room));
         let sends = parts.into_iter().map(|bytes| Effect::Send { to: owner, room: room.clone(), bytes });
         self.effects.extend(sends);
         self.wait(room, now);

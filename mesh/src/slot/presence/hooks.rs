@@ -16,7 +16,7 @@ use super::{
     Effect, Member, Presence,
 };
 use crate::{
-    NodeId,
+    NodeId, SLOTS,
     room::RoomKey,
     wire::{
         message::{Control, DecodeError},
@@ -73,6 +73,7 @@ impl Presence {
     /// Whether the list of a room that is followed or owned here is all there is.
     fn is_whole(&self, room: &RoomKey) -> bool {
         match self.rolls.get(room) {
+            Some(roll) if roll.shows_any(&self.ghosts) => false,
             Some(roll) if roll.owner != Some(self.me) => roll.stream == super::Stream::Following,
             Some(_) | None => self.settle_at.is_none(),
         }
@@ -157,6 +158,14 @@ impl Slots {
         Ok(())
     }
 
+    /// There is another table, and so perhaps there are other nodes.
+    pub(in super::super) fn note_members(&mut self, now: Instant) {
+        if let Some(table) = &self.table {
+            let here = (0..SLOTS).filter_map(|slot| table.owner(slot)).collect();
+            self.presence.handle_members(here, now);
+        }
+    }
+
     /// Slots may have changed hands.
     pub(in super::super) fn reassign_presence(&mut self, now: Instant, now_ms: u64) {
         let alone = self.links.is_empty();
@@ -176,8 +185,16 @@ impl Slots {
         })
     }
 
+    /// Which process of `node` the link leads to that is about to come up: call this before `handle_link_up`. Members of an
+    /// earlier one have left.
+    pub fn handle_generation(&mut self, node: NodeId, generation: u64, now: Instant, now_ms: u64) {
+        self.presence.handle_generation(node, generation);
+        self.perform_presence(now, now_ms);
+    }
+
     /// The link to `node` is up: it hears again who is present.
     pub(in super::super) fn say_presence_again(&mut self, node: NodeId, now: Instant, now_ms: u64) {
+        self.presence.ask_ghosts(node);
         self.presence.say_again(node, |_| true, now);
         self.perform_presence(now, now_ms);
     }

@@ -59,8 +59,8 @@ impl Presence {
         let me = self.me;
         let Some(roll) = self.rolls.get_mut(room).filter(|roll| roll.owner == Some(me)) else { return false };
         let Some(members) = roll.incoming.add(from, part) else { return true };
-        let members = members.into_iter().filter(|(node, _)| *node == from);
-        let members: Vec<Member> = members.map(|(_, member)| member).collect();
+        let (members, others): (Vec<_>, Vec<_>) = members.into_iter().partition(|(node, _)| *node == from);
+        let members: Vec<Member> = members.into_iter().map(|(_, member)| member).collect();
         roll.nodes.insert(from);
         roll.owed.insert(from);
         for id in roll.strangers(from, &members) {
@@ -76,6 +76,7 @@ impl Presence {
                 self.refuse_member(from, room, &id);
             }
         }
+        self.adopt_ghosts(room, others);
         self.pay(room);
         self.wait(room, now);
         true
@@ -110,14 +111,16 @@ impl Presence {
         }
     }
 
-    /// Everybody had time to speak: whoever nobody vouched for is gone, and the lists go out.
-    pub(super) fn settle(&mut self) {
+    /// Everybody had time to speak, and the lists go out. Members of whoever did not are ghosts from here on: it may only be
+    /// slow to see who the owner is.
+    pub(super) fn settle(&mut self, now: Instant) {
         let me = self.me;
         let owned = self.rolls.iter().filter(|(_, roll)| roll.owner == Some(me));
         let rooms: Vec<RoomKey> = owned.map(|(room, _)| room.clone()).collect();
         for room in rooms {
-            for id in self.rolls.get(&room).map(|roll| roll.unvouched(me)).unwrap_or_default() {
-                self.unlist(&room, &id);
+            for (node, member) in self.rolls.get(&room).map(|roll| roll.unheard(me)).unwrap_or_default() {
+                self.ask_about(node, &room, &member);
+                self.haunt(node, now);
             }
             self.pay(&room);
             self.advance(&room);

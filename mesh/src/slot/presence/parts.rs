@@ -43,6 +43,14 @@ impl Parted {
     }
 }
 
+/// Asserts that members have one form: what is read of a part is what is said of it again.
+#[cfg(fuzzing)]
+pub(crate) fn assert_one_form(members: &[u8]) {
+    let Ok(part) = Parted::decode(Part { first: true, last: true, members }) else { return };
+    let again = in_parts(part.members.into_iter(), |part| Bytes::copy_from_slice(part.members));
+    assert_eq!(again.concat(), members);
+}
+
 /// The messages that say `members`, each made by `encode` of one part.
 pub(super) fn in_parts(
     members: impl Iterator<Item = (NodeId, Member)>,

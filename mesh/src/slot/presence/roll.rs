@@ -143,10 +143,16 @@ impl Roll {
         self.ids_of(node).into_iter().filter(|id| !known.contains(id)).collect()
     }
 
-    /// Members of other nodes that have not spoken.
-    pub(super) fn unvouched(&self, me: NodeId) -> Vec<ByteString> {
-        let unvouched = |listed: &Listed| listed.node != me && !self.nodes.contains(&listed.node);
-        self.listed.iter().filter(|(_, listed)| unvouched(listed)).map(|(id, _)| id.clone()).collect()
+    /// Other nodes that have not spoken, each with one of its members that are listed.
+    pub(super) fn unheard(&self, me: NodeId) -> BTreeMap<NodeId, Member> {
+        let unheard = self.all().filter(|(node, _)| *node != me && !self.nodes.contains(node));
+        unheard.collect()
+    }
+
+    /// Whether members of one of these nodes are listed although it has not spoken.
+    pub(super) fn shows_any(&self, nodes: &BTreeMap<NodeId, Instant>) -> bool {
+        let unheard = |node: &NodeId| nodes.contains_key(node) && !self.nodes.contains(node);
+        !nodes.is_empty() && self.listed.values().any(|listed| unheard(&listed.node))
     }
 
     /// Whether one more member can be listed.

@@ -5,6 +5,9 @@ use proptest::{prelude::*, test_runner::RngSeed};
 
 use super::{super::presence::Member, *};
 
+/// How long members of a node that cannot be reached stay.
+const GHOST: Duration = Duration::from_secs(10);
+
 /// What members that show themselves have been told, by room and member.
 #[derive(Debug, Default)]
 pub(super) struct Onlookers {
@@ -71,6 +74,14 @@ impl World {
         std::mem::take(&mut self.nodes[usize::from(node)].onlookers.told)
     }
 
+    /// The others learn which process of the node they are about to link to.
+    fn generation(&mut self, node: u16, generation: u64) {
+        let (now, now_ms) = (self.now, self.now_ms);
+        for (_, other) in (0..).zip(&mut self.nodes).filter(|(other, _)| *other != node) {
+            other.slots.handle_generation(NodeId(node), generation, now, now_ms);
+        }
+    }
+
     fn roster(&mut self, node: u16, room: &RoomKey) -> (Vec<String>, bool) {
         let token = self.token();
         self.nodes[usize::from(node)].slots.handle_presence(room, Ask { shard: 0, token });
@@ -85,6 +96,7 @@ impl World {
     /// Runs until the cluster's first view has settled.
     fn settled() -> World {
         let mut world = World::new(3);
+        (0..3).for_each(|node| world.generation(node, 1));
         world.pass(Duration::from_secs(2));
         world
     }
@@ -166,9 +178,138 @@ fn members_of_a_node_that_is_gone_leave() {
     world.settle();
     world.cut(0, 2);
     world.cut(1, 2);
-    world.settle();
+    world.pass(GHOST - Duration::from_millis(100));
+    assert_eq!(world.sees(0, &room, "a"), ["a", "b", "c"], "a ghost");
+    assert_eq!(world.roster(0, &room), (["a", "b", "c"].map(String::from).to_vec(), true), "some may be gone");
+    world.pass(Duration::from_millis(200));
     assert_eq!(world.sees(0, &room, "a"), ["a", "b"]);
     assert_eq!(world.sees(1, &room, "b"), ["a", "b"]);
+    assert_eq!(world.roster(1, &room), (vec!["a".to_owned(), "b".to_owned()], false));
+    world.connect(0, 2);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.sees(0, &room, "a"), ["a", "b", "c"], "the cut healed after all");
+}
+
+#[test]
+fn a_cut_that_heals_in_time_is_seen_by_nobody_and_who_left_meanwhile_has_left() {
+    for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+        let (mut world, room) = (World::settled(), room_of(0, 3));
+        for (node, id) in [(0, "a"), (1, "b"), (2, "c"), (1, "goes"), (2, "goes too")] {
+            world.show(node, &room, id);
+        }
+        world.settle();
+        (0..3).for_each(|node| drop(world.told(node)));
+        for seconds in [1, 5, 8, 9] {
+            world.cut(a, b);
+            world.pass(Duration::from_secs(seconds));
+            world.connect(a, b);
+            world.pass(Duration::from_secs(2));
+        }
+        for node in 0..3 {
+            assert_eq!(world.told(node), Vec::<String>::new(), "node {node}, cut {a}-{b}");
+        }
+        world.cut(a, b);
+        world.hide(1, &room, "goes");
+        world.hide(2, &room, "goes too");
+        world.connect(a, b);
+        world.pass(Duration::from_secs(2));
+        for (node, id) in [(0, "a"), (1, "b"), (2, "c")] {
+            assert_eq!(world.sees(node, &room, id), ["a", "b", "c"], "cut {a}-{b}");
+        }
+    }
+}
+
+#[test]
+fn the_last_member_of_a_node_that_left_during_a_cut_leaves_when_it_is_back() {
+    let (mut world, room) = (World::settled(), room_of(0, 3));
+    world.show(0, &room, "a");
+    world.show(2, &room, "c");
+    world.settle();
+    world.cut(0, 2);
+    world.hide(2, &room, "c");
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.sees(0, &room, "a"), ["a", "c"]);
+    world.connect(0, 2);
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.sees(0, &room, "a"), ["a"], "long before a ghost's time is over");
+}
+
+#[test]
+fn a_node_that_is_back_before_it_knows_its_owner_has_made_nobody_leave() {
+    let (mut world, room) = (World::settled(), room_of(2, 3));
+    for (node, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        world.show(node, &room, id);
+    }
+    world.settle();
+    (0..3).for_each(|node| drop(world.told(node)));
+    // The owner sleeps: the others go on without it, it has noticed nothing when it wakes.
+    // What they told it meanwhile reaches it then.
+    world.view(&[0, 1]);
+    world.settle();
+    world.cut(0, 2);
+    world.cut(1, 2);
+    world.view_of(2, &[0, 1, 2]);
+    world.pass(Duration::from_secs(3));
+    world.connect(0, 2);
+    world.connect(1, 2);
+    for node in [0, 1] {
+        world.pass(Duration::from_secs(2));
+        world.view_of(u16::try_from(node).unwrap(), &[0, 1, 2]);
+    }
+    world.pass(Duration::from_secs(12));
+    for (node, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        assert_eq!(world.told(node), Vec::<String>::new(), "node {node}");
+        assert_eq!(world.sees(node, &room, id), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn another_process_of_a_node_has_none_of_its_members() {
+    let (mut world, room) = (World::settled(), room_of(0, 3));
+    for (node, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        world.show(node, &room, id);
+    }
+    world.settle();
+    (0..2).for_each(|node| drop(world.told(node)));
+    world.cut(0, 2);
+    world.cut(1, 2);
+    world.nodes[2] = Node::new(2, Limits::default(), BTreeMap::new());
+    world.generation(2, 2);
+    world.view(&[0, 1, 2]);
+    world.connect(0, 2);
+    world.connect(1, 2);
+    world.settle();
+    assert_eq!([world.told(0), world.told(1)], [["-c"], ["-c"]]);
+    world.generation(2, 2);
+    world.show(2, &room, "d");
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.sees(0, &room, "a"), ["a", "b", "d"], "the same process again changes nothing");
+}
+
+#[test]
+fn a_dead_owners_members_are_ghosts_at_the_next_one_whatever_it_knew() {
+    for (first, shown) in [(true, [0, 1]), (false, [0, 1])] {
+        // `next` has a member of its own, or knows the room from nobody but the others.
+        let (mut world, room) = (World::settled(), room_of(2, 3));
+        let next = Table::build(&[NodeId(0), NodeId(1)]).owner(room.slot()).unwrap().0;
+        let members: Vec<u16> = shown.into_iter().filter(|node| first || *node != next).chain([2]).collect();
+        for node in &members {
+            world.show(*node, &room, &node.to_string());
+        }
+        world.settle();
+        let watcher = members[0];
+        world.told(watcher);
+        // The view changes before the links to the dead node are seen to break.
+        world.view(&[0, 1]);
+        world.pass(Duration::from_secs(3));
+        world.cut(0, 2);
+        world.cut(1, 2);
+        world.pass(Duration::from_secs(6));
+        assert_eq!(world.told(watcher), Vec::<String>::new());
+        assert_eq!(world.sees(watcher, &room, &watcher.to_string()).len(), members.len());
+        world.pass(Duration::from_secs(5));
+        assert_eq!(world.told(watcher), ["-2"]);
+    }
 }
 
 #[test]
@@ -184,7 +325,7 @@ fn another_owner_hears_everybody_before_it_says_who_is_there() {
     world.cut(0, 2);
     world.cut(1, 2);
     world.view(&[0, 1]);
-    world.pass(Duration::from_secs(2));
+    world.pass(GHOST + Duration::from_secs(1));
     for (node, id) in [(0, "a"), (1, "b")] {
         assert_eq!(world.sees(node, &room, id), ["a", "b"], "owner {next}");
         assert_eq!(world.told(node), ["-c"], "those who stayed did not seem to leave");
@@ -216,6 +357,33 @@ fn an_owner_that_knew_nobody_makes_nobody_seem_to_leave() {
 }
 
 #[test]
+fn a_node_that_is_slow_to_see_the_new_owner_makes_nobody_leave_and_who_left_meanwhile_is_found_out() {
+    let all = [0, 1, 2, 3].map(NodeId);
+    let room = room_of(3, 4);
+    let next = Table::build(&all[..3]).owner(room.slot()).unwrap().0;
+    let (slow, other) = ((next + 1) % 3, (next + 2) % 3);
+    let mut world = World::new(4);
+    world.pass(Duration::from_secs(2));
+    for (node, id) in [(next, "next"), (slow, "slow"), (other, "goes")] {
+        world.show(node, &room, id);
+        world.settle();
+    }
+    (0..3).for_each(|node| world.cut(node, 3));
+    // Its only member leaves while nobody owns the room, and it forgets the room.
+    world.hide(other, &room, "goes");
+    (0..3).for_each(|node| drop(world.told(node)));
+    for (node, wait) in [(next, 0), (other, 2), (slow, 2)] {
+        world.pass(Duration::from_secs(wait));
+        world.view_of(node, &[0, 1, 2]);
+    }
+    world.pass(Duration::from_secs(2));
+    assert_eq!(world.told(next), ["-goes"]);
+    assert_eq!(world.told(slow), ["-goes"]);
+    assert_eq!(world.sees(slow, &room, "slow"), ["next", "slow"]);
+    assert_eq!(world.roster(next, &room), (vec!["next".to_owned(), "slow".to_owned()], false));
+}
+
+#[test]
 fn a_change_that_is_missed_is_made_good_with_the_next_one() {
     let (mut world, room) = (World::settled(), room_of(0, 3));
     world.show(0, &room, "a");
@@ -244,6 +412,20 @@ fn a_full_lane_loses_no_change_for_good() {
     }
     assert_eq!(world.sees(0, &room, "a"), ["a", "b", "x", "y"]);
     assert_eq!(world.sees(1, &room, "b"), ["a", "b", "x", "y"]);
+}
+
+#[test]
+fn a_member_whose_word_was_lost_is_listed_though_the_others_of_its_node_have_left() {
+    let (mut world, room) = (World::settled(), room_of(2, 3));
+    world.show(2, &room, "c");
+    world.show(0, &room, "a");
+    world.settle();
+    world.nodes[2].refuses_control = 1;
+    world.show(0, &room, "lost");
+    world.settle();
+    world.hide(0, &room, "a");
+    world.pass(Duration::from_secs(3));
+    assert_eq!(world.sees(2, &room, "c"), ["c", "lost"]);
 }
 
 /// Fills a room of node 0 with that many members, of whom a list says an id of four bytes and a body. On either node one

@@ -70,6 +70,7 @@ fn words_about_presence_have_the_bytes_they_always_had() {
     let part = Part { first: true, last: false, members: b"m" };
     assert_eq!(said(Said::Mine { part }), about(&[4, 1, 0, 1, b'm']));
     assert_eq!(said(Said::List { seq: 7, part }), about(&[5, 7, 1, 0, 1, b'm']));
+    assert_eq!(said(Said::Elsewhere), about(&[6]));
     let bytes = came.encode(&room);
     let control = Control::Presence { room: b"/\0a", said: came };
     assert_eq!(LaneMessage::decode(&bytes), Ok(LaneMessage::Control(control)));
@@ -109,6 +110,16 @@ fn a_hostile_length_allocates_nothing() {
     // 0xfd announces a u64 length: nine bytes that claim a sixteen-exabyte room name.
     let hostile = Bytes::from_static(&[0x21, 0, 253, 255, 255, 255, 255, 255, 255, 255, 255]);
     assert_eq!(LaneMessage::decode(&hostile), Err(DecodeError::MalformedControl));
+}
+
+#[test]
+fn what_a_later_build_may_have_meant_is_told_from_what_is_broken() {
+    let newer = |bytes: &[u8]| LaneMessage::decode(&Bytes::copy_from_slice(bytes)).unwrap_err();
+    assert_eq!(newer(&[0x7f]), DecodeError::UnknownKind(0x7f));
+    assert_eq!(newer(&[0x21, 200]), DecodeError::UnknownControl);
+    assert_eq!(newer(&[0x21, 4, 7, 1, 5, 99]), DecodeError::UnknownControl, "a refusal of a later build");
+    assert!([&[0x7f][..], &[0x21, 200]].into_iter().all(|bytes| newer(bytes).is_newer()));
+    assert!([&[0x21][..], &[0x20, 1], &[]].into_iter().all(|bytes| !newer(bytes).is_newer()));
 }
 
 #[test]
