@@ -415,7 +415,9 @@ fn explore() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(20));
     let wanted = std::env::var("SIM_RUN").unwrap_or_default();
-    for run in RUNS.iter().filter(|run| wanted.is_empty() || wanted == run.name) {
+    let runs = || RUNS.iter().filter(|run| wanted.is_empty() || wanted == run.name);
+    assert!(runs().next().is_some(), "no run is named {wanted}; there are {:?}", RUNS.iter().map(|run| run.name).collect::<Vec<_>>());
+    for run in runs() {
         check(run.name, first..first + seeds);
     }
 }
