@@ -23,7 +23,10 @@ use crate::{
     rng::SplitMix,
     room::RoomKey,
     slot::{History, Limits, Slots, Want},
-    wire::message::{LaneMessage, Refusal},
+    wire::{
+        message::{LaneMessage, Refusal},
+        triple::Term,
+    },
 };
 
 mod clients;
@@ -70,6 +73,7 @@ enum Event {
     WakeUp(usize),
     Stall { at: usize, lasts: Ms },
     Mend((usize, usize), Ms),
+    Storage(usize),
     Drained { at: usize, since: Ms, away: Ms },
     Depart { at: usize, since: Ms },
     Publish(usize),
@@ -131,7 +135,8 @@ struct Storm {
     judge: Judge,
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
-    terms: BTreeSet<(u16, u64, u32)>,
+    /// Every term that was led, by slot.
+    terms: BTreeMap<(u16, u64, u32), Term>,
 }
 
 /// Everything is kept for as long as a run takes, so that what is missing was lost.
@@ -202,7 +207,7 @@ impl Storm {
             full: false,
             trace: Trace::new(written),
             counts: BTreeMap::new(),
-            terms: BTreeSet::new(),
+            terms: BTreeMap::new(),
             plan,
         };
         storm.populate();
@@ -299,6 +304,7 @@ impl Storm {
             Event::WakeUp(at) => self.wake(at),
             Event::Stall { at, lasts } => self.stall(at, lasts),
             Event::Mend(pair, since) => self.mend(pair, since),
+            Event::Storage(at) => self.set_storage(at, true),
             Event::Drained { at, since, away } => self.drained(at, since, away),
             Event::Depart { at, since } => self.depart(at, since),
             Event::Publish(who) => self.publish(who),
@@ -311,9 +317,12 @@ impl Storm {
     }
 
     /// A frame was shown to a client, or its place was told to one.
-    fn shown(&mut self, room: usize, place: Place, key: Key) {
+    fn shown(&mut self, at: Option<usize>, room: usize, place: Place, key: Key) {
         let slot = self.rooms[room].slot();
-        if self.judge.show(room, slot, place, key) && self.full && self.plan.rules.strict {
+        let leader = at.and_then(|at| self.nodes[at].slots.as_ref());
+        let needs_two =
+            self.full && (self.plan.rules.strict || leader.is_some_and(|slots| probe::leads_with_replica(slots, slot)));
+        if self.judge.show(room, slot, place, key) && needs_two {
             let mut lives = self.judge.fates.get(&key).map(|fate| fate.held.clone()).unwrap_or_default();
             for (at, node) in self.nodes.iter().enumerate() {
                 if node.slots.as_ref().is_some_and(|slots| probe::is_in_tail(slots, slot, place)) {
@@ -334,6 +343,30 @@ impl Storm {
                 fate.held.insert(life);
             }
         }
+    }
+
+    /// Counts what became of terms since the last look.
+    fn look_at_terms(&mut self) {
+        let mut news = Vec::new();
+        for (slot, term) in self.nodes.iter().filter_map(|node| node.slots.as_ref()).flat_map(probe::led) {
+            let name = (slot, term.id.lineage, term.id.number);
+            if self.terms.contains_key(&name) {
+                continue;
+            }
+            let parent = self.terms.get(&(slot, term.parent.lineage, term.parent.number));
+            let owner = term.triple.owner.node;
+            let there =
+                |at: usize| self.nodes[at].is_up() && self.nodes[at].paused.is_none() && !self.network.is_cut_off(at);
+            news.push(match parent.map(|parent| parent.triple.owner.node) {
+                None if term.parent == term.id => "lineages",
+                None => "terms whose parent was not seen",
+                Some(old) if old == owner => "other seats",
+                Some(old) if there(usize::from(old.0)) => "handovers",
+                Some(_) => "takeovers",
+            });
+            self.terms.insert(name, term);
+        }
+        news.into_iter().for_each(|what| self.count(what));
     }
 
     /// This life forgot a slot: it holds nothing of it any more.

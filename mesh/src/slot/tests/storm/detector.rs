@@ -73,6 +73,7 @@ impl Storm {
     /// Everybody looks at everybody.
     pub(super) fn look(&mut self) {
         self.at(LOOK, Event::Look);
+        self.look_at_terms();
         for at in 0..self.nodes.len() {
             if !self.nodes[at].is_up() || self.nodes[at].paused.is_some() {
                 continue;

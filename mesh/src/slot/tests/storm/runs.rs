@@ -270,10 +270,8 @@ fn play(run: &Run, seed: u64, written: bool) -> Outcome {
     let plan = (run.plan)(&mut SplitMix::new(seed));
     let mut storm = Storm::new(seed, plan, written);
     act(&mut storm, run);
-    let lineages: BTreeSet<(u16, u64)> = storm.terms.iter().map(|(slot, lineage, _)| (*slot, *lineage)).collect();
     let more = [
         ("terms", storm.terms.len() as u64),
-        ("lineages", lineages.len() as u64),
         ("lost with all who held it", storm.judge.lost as u64),
         ("longest wait, ms", storm.judge.longest_wait(0)),
     ];
@@ -416,7 +414,11 @@ fn explore() {
     let (first, seeds) = (number("SIM_FIRST").unwrap_or(1), number("SIM_SEEDS").unwrap_or(20));
     let wanted = std::env::var("SIM_RUN").unwrap_or_default();
     let runs = || RUNS.iter().filter(|run| wanted.is_empty() || wanted == run.name);
-    assert!(runs().next().is_some(), "no run is named {wanted}; there are {:?}", RUNS.iter().map(|run| run.name).collect::<Vec<_>>());
+    assert!(
+        runs().next().is_some(),
+        "no run is named {wanted}; there are {:?}",
+        RUNS.iter().map(|run| run.name).collect::<Vec<_>>()
+    );
     for run in runs() {
         check(run.name, first..first + seeds);
     }
