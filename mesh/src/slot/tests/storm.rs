@@ -24,8 +24,8 @@ use crate::{
     room::RoomKey,
     slot::{History, Limits, Slots, Want},
     wire::{
-        message::{LaneMessage, Refusal},
-        triple::Term,
+        message::{Control, LaneMessage, Refusal},
+        triple::{Say, Term, TermId},
     },
 };
 
@@ -158,15 +158,42 @@ fn rooms_of(slot: u16) -> &'static [RoomKey] {
     &all[usize::from(slot)]
 }
 
-/// A frame in words.
+/// What is sent, in a few characters.
 fn describe(bytes: &Bytes) -> String {
+    let id = |id: &TermId| format!("{} of {:x}", id.number, id.lineage);
     match LaneMessage::decode(bytes) {
         Ok(LaneMessage::Frame(frame)) if frame.term == 0 => format!("publish {:?}", Key::decode(&frame.payload)),
         Ok(LaneMessage::Frame(frame)) => {
             let key = Key::decode(&frame.payload);
             format!("frame {key:?} n {} prev {} term {} of {:x}", frame.n, frame.prev, frame.term, frame.lineage)
         }
-        Ok(message) => format!("{message:?}"),
+        Ok(LaneMessage::Keep(term, frame)) => {
+            format!(
+                "keep [{}] {:?} n {} prev {} in {}",
+                frame.slot,
+                Key::decode(&frame.payload),
+                frame.n,
+                frame.prev,
+                id(&term)
+            )
+        }
+        Ok(LaneMessage::Control(Control::Slot { slot, say })) => {
+            let words = match say {
+                Say::Ask { term, next } => format!("ask {} for {}", probe::in_short(&term), probe::in_short(&next)),
+                Say::Exists(term) => format!("exists {}", probe::in_short(&term)),
+                Say::Began { term, from, stamped, base } => {
+                    format!("began {} from {from} in {} base {base}", probe::in_short(&term), id(&stamped))
+                }
+                Say::Ack { term, n, whole } => {
+                    format!("ack {n:?} in {}{}", id(&term), if whole { " whole" } else { "" })
+                }
+                Say::Shown { term, n } => format!("shown {n} in {}", id(&term)),
+                Say::Yield { term } => format!("yield {}", probe::in_short(&term)),
+                Say::Welcome { term } => format!("welcome {}", probe::in_short(&term)),
+            };
+            format!("[{slot}] {words}")
+        }
+        Ok(LaneMessage::Control(control)) => format!("{control:?}"),
         Err(error) => format!("{error}"),
     }
 }

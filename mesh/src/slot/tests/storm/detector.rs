@@ -55,6 +55,7 @@ pub(super) fn table(nodes: &[NodeId]) -> Arc<Table> {
 impl Storm {
     /// A new process knows nobody.
     pub(super) fn forget_beliefs(&mut self, at: usize) {
+        self.detector.still.remove(&at);
         for peer in 0..self.nodes.len() {
             self.detector.opinions.insert((at, peer), Opinion { belief: Belief::Unknown, next: None });
         }
