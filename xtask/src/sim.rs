@@ -1,50 +1,30 @@
-//! `cargo xtask sim KIND`: whole clusters in virtual time, from seeds; a seed that fails prints the command that plays it again.
+//! `cargo xtask sim`: parts of the cluster in virtual time, far larger and far unluckier than real processes can be.
 //!
-//! Invariant: what is played are the tests of the crate that is simulated, so CI and this command judge alike.
+//! The simulators live beside the values they drive, as tests that are ignored otherwise, and take their arguments from the
+//! environment; this file builds them and passes the arguments.
+//!
+//! Invariant: equal arguments give equal results, and whatever is broken is printed with the command that shows it again.
 
-use crate::run;
+mod slot;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-/// What to simulate.
-#[derive(Subcommand)]
-pub(crate) enum Kind {
-    /// Slots with two copies and a witness, under faults: order, loss, repeats, what is told, and how long it takes.
-    Slot(Slot),
-}
-
-/// Which runs of the slot simulator.
+/// What is simulated.
 #[derive(Args)]
-pub(crate) struct Slot {
-    /// One run by its name, as a failing seed prints it; all of them otherwise.
-    #[arg(long)]
-    run: Option<String>,
-    /// The first seed.
-    #[arg(long, default_value_t = 1)]
-    first: u64,
-    /// How many seeds of each run.
-    #[arg(long, default_value_t = 20)]
-    seeds: u64,
-    /// Build with optimisation: ten times as fast, but the build takes a minute.
-    #[arg(long)]
-    release: bool,
-    /// Lines of the trace that a failing seed prints.
-    #[arg(long, default_value_t = 400)]
-    lines: u64,
+pub(crate) struct Options {
+    #[command(subcommand)]
+    kind: Kind,
 }
 
-/// Plays the seeds; true when every promise held.
-pub(crate) fn command(kind: &Kind) -> Result<bool> {
-    let Kind::Slot(slot) = kind;
-    let mut arguments = vec!["test", "--locked", "--package", "mesh", "--lib"];
-    if slot.release {
-        arguments.push("--release");
-    }
-    arguments.extend(["slot::tests::storm::runs::explore", "--", "--ignored", "--nocapture", "--exact"]);
-    let mut cargo = run::cargo(&arguments);
-    cargo.env("SIM_RUN", slot.run.as_deref().unwrap_or_default());
-    for (name, value) in [("SIM_FIRST", slot.first), ("SIM_SEEDS", slot.seeds), ("SIM_LINES", slot.lines)] {
-        cargo.env(name, value.to_string());
-    }
-    Ok(run::tee(&mut cargo)?.success)
+#[derive(Subcommand)]
+enum Kind {
+    /// Slots with two copies and a witness, under faults: order, loss, repeats, what is told, and how long it takes.
+    Slot(slot::Options),
+}
+
+/// Runs the simulation; true when nothing was broken.
+pub(crate) fn command(options: &Options) -> Result<bool> {
+    let Kind::Slot(slot) = &options.kind;
+    slot::command(slot)
 }
