@@ -189,7 +189,7 @@ fn describe(bytes: &Bytes) -> String {
                 }
                 Say::Shown { term, n } => format!("shown {n} in {}", id(&term)),
                 Say::Yield { term } => format!("yield {}", probe::in_short(&term)),
-                Say::Welcome { term } => format!("welcome {}", probe::in_short(&term)),
+                Say::Welcome { term, known: _ } => format!("welcome {}", probe::in_short(&term)),
             };
             format!("[{slot}] {words}")
         }
@@ -396,11 +396,18 @@ impl Storm {
         news.into_iter().for_each(|what| self.count(what));
     }
 
-    /// This life forgot a slot: it holds nothing of it any more.
+    /// This life forgets a slot: it must not be the last that holds what somebody was told is kept.
     fn forget_holder(&mut self, at: usize, slot: u16) {
-        let life = (at, self.nodes[at].generation);
-        for fate in self.judge.fates.values_mut().filter(|fate| self.rooms[fate.room].slot() == slot) {
-            fate.holders.remove(&life);
+        let (life, alive) = ((at, self.nodes[at].generation), self.alive());
+        let mut last = Vec::new();
+        for (key, fate) in self.judge.fates.iter_mut().filter(|(_, fate)| self.rooms[fate.room].slot() == slot) {
+            let held = fate.holders.remove(&life);
+            if held && fate.ok.is_some() && fate.holders.is_disjoint(&alive) {
+                last.push(*key);
+            }
+        }
+        if !last.is_empty() {
+            self.judge.blame(format!("node {at} forgets slot {slot}, and with it the last copy of {last:?}"));
         }
     }
 
