@@ -28,7 +28,7 @@ pub(crate) struct Options {
     /// How many seeds of each run.
     #[arg(long, default_value_t = 20)]
     seeds: u64,
-    /// Build with optimisation: ten times as fast, but the build takes a minute.
+    /// Build with optimisation: for many seeds.
     #[arg(long)]
     release: bool,
     /// Lines of the trace that a failing seed prints.
