@@ -128,7 +128,12 @@ impl Storm {
         let node = &self.nodes[peer];
         let generation = node.generation;
         let still = self.detector.still.get(&peer).is_some_and(|since| since + UNNOTICED < self.now);
-        if !node.is_up() || still || self.network.is_cut(at, peer) {
+        let reached = |from, to| !self.network.is_cut(from, to);
+        // Others are asked to look, too.
+        let through = |other| self.is_well(other) && reached(at, other) && reached(other, peer);
+        let cut =
+            !reached(at, peer) && !(0..self.nodes.len()).any(|other| other != at && other != peer && through(other));
+        if !node.is_up() || still || cut {
             return Belief::Down { generation };
         }
         Belief::Alive { generation, draining: node.draining.is_some() }

@@ -55,6 +55,9 @@ const RUNS: &[Run] = &[
     Run { name: "cut-owner", plan: |_| cut(), script: |storm| storm.cut_seat(OWNER, 2_000, 12_000) },
     Run { name: "cut-replica", plan: |_| cut(), script: |storm| storm.cut_seat(REPLICA, 2_000, 12_000) },
     Run { name: "cut-witness", plan: |_| cut(), script: |storm| storm.cut_seat(WITNESS, 2_000, 12_000) },
+    Run { name: "link-to-replica", plan: |_| QUIET, script: |storm| storm.cut_link(REPLICA, OWNER) },
+    Run { name: "link-to-witness", plan: |_| QUIET, script: |storm| storm.cut_link(WITNESS, OWNER) },
+    Run { name: "link-of-others", plan: |_| QUIET, script: |storm| storm.cut_link(WITNESS, REPLICA) },
     Run { name: "drain-owner", plan: |_| drained(), script: |storm| storm.drain_seat(OWNER) },
     Run { name: "drain-replica", plan: |_| drained(), script: |storm| storm.drain_seat(REPLICA) },
     Run { name: "drain-witness", plan: |_| drained(), script: |storm| storm.drain_seat(WITNESS) },
@@ -165,6 +168,15 @@ impl Storm {
             for other in (0..self.nodes.len()).filter(|other| *other != at) {
                 self.cut(at, other, lasts);
             }
+            self.pass(lasts + 3_000);
+        }
+    }
+
+    /// Two cannot reach each other, the third reaches both.
+    fn cut_link(&mut self, seat: usize, other: usize) {
+        if self.some_moment() {
+            let lasts = 500 + self.rng.below(9_000);
+            self.cut(self.seated(seat), self.seated(other), lasts);
             self.pass(lasts + 3_000);
         }
     }
@@ -375,6 +387,13 @@ fn one_node_may_stand_still_at_any_moment() {
 fn one_node_may_be_cut_off_at_any_moment() {
     for name in ["blink-owner", "blink-replica", "blink-witness", "cut-owner", "cut-replica", "cut-witness"] {
         assert_eq!(check(name, SEEDS)["cuts"], 20, "{name}");
+    }
+}
+
+#[test]
+fn one_link_may_be_cut_at_any_moment() {
+    for name in ["link-to-replica", "link-to-witness", "link-of-others"] {
+        assert_eq!(check(name, SEEDS)["cuts"], 10, "{name}");
     }
 }
 
