@@ -23,7 +23,10 @@ use crate::{
     rng::SplitMix,
     room::RoomKey,
     slot::{History, Limits, Slots, Want},
-    wire::message::{LaneMessage, Refusal},
+    wire::{
+        message::{Control, LaneMessage, Refusal},
+        triple::{Say, Term, TermId},
+    },
 };
 
 mod clients;
@@ -70,6 +73,7 @@ enum Event {
     WakeUp(usize),
     Stall { at: usize, lasts: Ms },
     Mend((usize, usize), Ms),
+    Storage(usize),
     Drained { at: usize, since: Ms, away: Ms },
     Depart { at: usize, since: Ms },
     Publish(usize),
@@ -131,7 +135,8 @@ struct Storm {
     judge: Judge,
     trace: Trace,
     counts: BTreeMap<&'static str, u64>,
-    terms: BTreeSet<(u16, u64, u32)>,
+    /// Every term that was led, by slot.
+    terms: BTreeMap<(u16, u64, u32), Term>,
 }
 
 /// Everything is kept for as long as a run takes, so that what is missing was lost.
@@ -153,15 +158,42 @@ fn rooms_of(slot: u16) -> &'static [RoomKey] {
     &all[usize::from(slot)]
 }
 
-/// A frame in words.
+/// What is sent, in a few characters.
 fn describe(bytes: &Bytes) -> String {
+    let id = |id: &TermId| format!("{} of {:x}", id.number, id.lineage);
     match LaneMessage::decode(bytes) {
         Ok(LaneMessage::Frame(frame)) if frame.term == 0 => format!("publish {:?}", Key::decode(&frame.payload)),
         Ok(LaneMessage::Frame(frame)) => {
             let key = Key::decode(&frame.payload);
             format!("frame {key:?} n {} prev {} term {} of {:x}", frame.n, frame.prev, frame.term, frame.lineage)
         }
-        Ok(message) => format!("{message:?}"),
+        Ok(LaneMessage::Keep(term, frame)) => {
+            format!(
+                "keep [{}] {:?} n {} prev {} in {}",
+                frame.slot,
+                Key::decode(&frame.payload),
+                frame.n,
+                frame.prev,
+                id(&term)
+            )
+        }
+        Ok(LaneMessage::Control(Control::Slot { slot, say })) => {
+            let words = match say {
+                Say::Ask { term, next } => format!("ask {} for {}", probe::in_short(&term), probe::in_short(&next)),
+                Say::Exists(term) => format!("exists {}", probe::in_short(&term)),
+                Say::Began { term, from, stamped, base } => {
+                    format!("began {} from {from} in {} base {base}", probe::in_short(&term), id(&stamped))
+                }
+                Say::Ack { term, n, whole } => {
+                    format!("ack {n:?} in {}{}", id(&term), if whole { " whole" } else { "" })
+                }
+                Say::Shown { term, n } => format!("shown {n} in {}", id(&term)),
+                Say::Yield { term } => format!("yield {}", probe::in_short(&term)),
+                Say::Welcome { term, known: _ } => format!("welcome {}", probe::in_short(&term)),
+            };
+            format!("[{slot}] {words}")
+        }
+        Ok(LaneMessage::Control(control)) => format!("{control:?}"),
         Err(error) => format!("{error}"),
     }
 }
@@ -202,7 +234,7 @@ impl Storm {
             full: false,
             trace: Trace::new(written),
             counts: BTreeMap::new(),
-            terms: BTreeSet::new(),
+            terms: BTreeMap::new(),
             plan,
         };
         storm.populate();
@@ -299,6 +331,7 @@ impl Storm {
             Event::WakeUp(at) => self.wake(at),
             Event::Stall { at, lasts } => self.stall(at, lasts),
             Event::Mend(pair, since) => self.mend(pair, since),
+            Event::Storage(at) => self.set_storage(at, true),
             Event::Drained { at, since, away } => self.drained(at, since, away),
             Event::Depart { at, since } => self.depart(at, since),
             Event::Publish(who) => self.publish(who),
@@ -311,9 +344,12 @@ impl Storm {
     }
 
     /// A frame was shown to a client, or its place was told to one.
-    fn shown(&mut self, room: usize, place: Place, key: Key) {
+    fn shown(&mut self, at: Option<usize>, room: usize, place: Place, key: Key) {
         let slot = self.rooms[room].slot();
-        if self.judge.show(room, slot, place, key) && self.full && self.plan.rules.strict {
+        let leader = at.and_then(|at| self.nodes[at].slots.as_ref());
+        let needs_two =
+            self.full && (self.plan.rules.strict || leader.is_some_and(|slots| probe::leads_with_replica(slots, slot)));
+        if self.judge.show(room, slot, place, key) && needs_two {
             let mut lives = self.judge.fates.get(&key).map(|fate| fate.held.clone()).unwrap_or_default();
             for (at, node) in self.nodes.iter().enumerate() {
                 if node.slots.as_ref().is_some_and(|slots| probe::is_in_tail(slots, slot, place)) {
@@ -336,11 +372,47 @@ impl Storm {
         }
     }
 
-    /// This life forgot a slot: it holds nothing of it any more.
+    /// Counts what became of terms since the last look.
+    fn look_at_terms(&mut self) {
+        let mut news = Vec::new();
+        for (slot, term) in self.nodes.iter().filter_map(|node| node.slots.as_ref()).flat_map(probe::led) {
+            let name = (slot, term.id.lineage, term.id.number);
+            if self.terms.contains_key(&name) {
+                continue;
+            }
+            let parent = self.terms.get(&(slot, term.parent.lineage, term.parent.number));
+            let owner = term.triple.owner.node;
+            let there =
+                |at: usize| self.nodes[at].is_up() && self.nodes[at].paused.is_none() && !self.network.is_cut_off(at);
+            news.push(match parent.map(|parent| parent.triple.owner.node) {
+                None if term.parent == term.id => "lineages",
+                None => "terms whose parent was not seen",
+                Some(old) if old == owner => "other seats",
+                Some(old) if there(usize::from(old.0)) => "handovers",
+                Some(_) => "takeovers",
+            });
+            self.terms.insert(name, term);
+        }
+        news.into_iter().for_each(|what| self.count(what));
+    }
+
+    /// This life forgets a slot: it must not be the last that holds what somebody was told is kept.
     fn forget_holder(&mut self, at: usize, slot: u16) {
-        let life = (at, self.nodes[at].generation);
-        for fate in self.judge.fates.values_mut().filter(|fate| self.rooms[fate.room].slot() == slot) {
-            fate.holders.remove(&life);
+        let (life, alive) = ((at, self.nodes[at].generation), self.alive());
+        let mut last = Vec::new();
+        for (key, fate) in self.judge.fates.iter_mut().filter(|(_, fate)| self.rooms[fate.room].slot() == slot) {
+            let held = fate.holders.remove(&life);
+            if held && fate.ok.is_some() && fate.holders.is_disjoint(&alive) {
+                last.push(*key);
+            }
+        }
+        // What came through a crash on somebody's disk is still history there.
+        let others = self.nodes.iter().enumerate().filter(|(other, node)| *other != at && node.is_up());
+        let stored: BTreeSet<Key> =
+            others.flat_map(|(_, node)| node.store.of(slot)).filter_map(|frame| Key::decode(&frame.payload)).collect();
+        last.retain(|key| !stored.contains(key));
+        if !last.is_empty() {
+            self.judge.blame(format!("node {at} forgets slot {slot}, and with it the last copy of {last:?}"));
         }
     }
 

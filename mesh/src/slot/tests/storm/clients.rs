@@ -154,7 +154,7 @@ impl Storm {
         }
     }
 
-    fn published(&mut self, who: usize, seq: u32, token: u64, result: Result<Stamp, Refusal>) {
+    fn published(&mut self, node: usize, (who, seq): (usize, u32), token: u64, result: Result<Stamp, Refusal>) {
         if !matches!(self.publishers[who].open.get(&seq), Some(Attempt::Sent { token: open, .. }) if *open == token) {
             return;
         }
@@ -164,7 +164,7 @@ impl Storm {
                 let (key, room, now) = (self.key(who, seq), self.publishers[who].room, self.now);
                 self.count("acked");
                 self.judge.ok(key, stamp, now);
-                self.shown(room, (stamp.lineage, stamp.n), key);
+                self.shown(Some(node), room, (stamp.lineage, stamp.n), key);
             }
             Err(Refusal::Timeout | Refusal::Internal) => self.fail(who, seq, true),
             Err(Refusal::Overloaded { .. } | Refusal::StorageFull | Refusal::Draining | Refusal::LimitReached) => {
@@ -287,7 +287,7 @@ impl Storm {
         let token = ask.token;
         let Some(asked) = self.asked.remove(&token) else { return };
         match (asked, answer) {
-            (Asked::Publish(who, seq), Answer::Published(result)) => self.published(who, seq, token, result),
+            (Asked::Publish(who, seq), Answer::Published(result)) => self.published(node, (who, seq), token, result),
             (Asked::Join(who), Answer::Joined(result)) => {
                 let Some((_, want)) = self.members[who].joining.take_if(|(open, _)| *open == token) else { return };
                 match result {
@@ -309,7 +309,7 @@ impl Storm {
         let mut frames = Vec::new();
         for frame in &history.frames {
             let Some(key) = Key::decode(&frame.payload) else { continue };
-            self.shown(room, (frame.lineage, frame.n), key);
+            self.shown(None, room, (frame.lineage, frame.n), key);
             frames.push(((frame.lineage, frame.n), key));
         }
         if !frames.is_sorted_by(|a, b| a.0.0 != b.0.0 || a.0.1 < b.0.1) {
@@ -361,8 +361,7 @@ impl Storm {
     pub(super) fn delivered(&mut self, node: usize, shard: u8, frame: &Frame) {
         let (Some(key), Some(room)) = (Key::decode(&frame.payload), self.room(&frame.room)) else { return };
         let place = (frame.lineage, frame.n);
-        self.terms.insert((frame.slot, frame.lineage, frame.term));
-        self.shown(room, place, key);
+        self.shown(Some(node), room, place, key);
         for who in self.listeners(node, shard, room) {
             let member = &mut self.members[who];
             let (Some(stretch), Some(cursor)) = (&mut member.stretch, member.cursor) else { continue };

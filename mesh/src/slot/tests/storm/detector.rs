@@ -55,6 +55,7 @@ pub(super) fn table(nodes: &[NodeId]) -> Arc<Table> {
 impl Storm {
     /// A new process knows nobody.
     pub(super) fn forget_beliefs(&mut self, at: usize) {
+        self.detector.still.remove(&at);
         for peer in 0..self.nodes.len() {
             self.detector.opinions.insert((at, peer), Opinion { belief: Belief::Unknown, next: None });
         }
@@ -73,6 +74,7 @@ impl Storm {
     /// Everybody looks at everybody.
     pub(super) fn look(&mut self) {
         self.at(LOOK, Event::Look);
+        self.look_at_terms();
         for at in 0..self.nodes.len() {
             if !self.nodes[at].is_up() || self.nodes[at].paused.is_some() {
                 continue;
@@ -126,7 +128,12 @@ impl Storm {
         let node = &self.nodes[peer];
         let generation = node.generation;
         let still = self.detector.still.get(&peer).is_some_and(|since| since + UNNOTICED < self.now);
-        if !node.is_up() || still || self.network.is_cut(at, peer) {
+        let reached = |from, to| !self.network.is_cut(from, to);
+        // Others are asked to look, too.
+        let through = |other| self.is_well(other) && reached(at, other) && reached(other, peer);
+        let cut =
+            !reached(at, peer) && !(0..self.nodes.len()).any(|other| other != at && other != peer && through(other));
+        if !node.is_up() || still || cut {
             return Belief::Down { generation };
         }
         Belief::Alive { generation, draining: node.draining.is_some() }

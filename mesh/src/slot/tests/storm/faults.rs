@@ -13,6 +13,8 @@ pub(super) enum Fault {
     /// A link breaks and is made anew.
     Break,
     Full,
+    /// A disk takes nothing for a while.
+    Disk,
     Drain,
 }
 
@@ -27,6 +29,7 @@ pub(super) const ALL: &[Fault] = &[
     Fault::Break,
     Fault::Break,
     Fault::Full,
+    Fault::Disk,
     Fault::Drain,
 ];
 
@@ -98,10 +101,26 @@ impl Storm {
                     self.nodes[at].full.insert((peer, lane), u32::try_from(frames).unwrap());
                 }
             }
+            Fault::Disk => {
+                let lasts = 500 + self.rng.below(4_000);
+                self.set_storage(at, false);
+                self.at(lasts, Event::Storage(at));
+            }
             Fault::Drain => {
                 let away = 500 + self.rng.below(5_000);
                 self.drain(at, away);
             }
+        }
+    }
+
+    /// The disk takes frames, or does not.
+    pub(super) fn set_storage(&mut self, at: usize, ok: bool) {
+        if let Some(slots) = &mut self.nodes[at].slots {
+            slots.set_storage(ok);
+        }
+        if !ok {
+            self.count("full disks");
+            self.trace.note(self.now, at, "disk is full", &[], String::new);
         }
     }
 
@@ -211,6 +230,7 @@ impl Storm {
         self.network.cuts.clear();
         for at in 0..self.nodes.len() {
             self.nodes[at].full.clear();
+            self.set_storage(at, true);
             if self.nodes[at].paused.is_some() {
                 self.nodes[at].paused = Some(self.now);
                 self.wake(at);

@@ -148,7 +148,9 @@ impl Judge {
             }
             let range = (stretch.lineage, stretch.after + 1)..=(stretch.lineage, upto);
             let was: Vec<(u64, Key)> = self.shown[room].range(range).map(|(place, key)| (place.1, *key)).collect();
-            if let Some(missed) = was.iter().find(|frame| !stretch.seen.contains(frame) && !stretch.known.contains(&frame.1)) {
+            if let Some(missed) =
+                was.iter().find(|frame| !stretch.seen.contains(frame) && !stretch.known.contains(&frame.1))
+            {
                 let (after, last) = (stretch.after, stretch.last());
                 self.blame(format!(
                     "gap undetected: member {member} of room {room} saw {after}..{last} of lineage {:x}{} without {missed:?}",

@@ -90,6 +90,11 @@ impl Network {
         self.link(a, b).is_some_and(|(link, side)| link.told[side] == Told::Up)
     }
 
+    /// Whether the node cannot reach somebody.
+    pub(super) fn is_cut_off(&self, at: usize) -> bool {
+        self.cuts.keys().any(|(a, b)| *a == at || *b == at)
+    }
+
     pub(super) fn is_cut(&self, a: usize, b: usize) -> bool {
         self.cuts.contains_key(&pair(a, b).0)
     }

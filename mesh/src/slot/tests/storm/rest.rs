@@ -2,7 +2,7 @@
 //!
 //! Invariant: what is waited for is what `semantics.md` promises at the end of every fault, and no more.
 
-use super::{Arc, BTreeMap, BTreeSet, Key, Ms, Place, Slots, Storm, Told, Want};
+use super::{Arc, BTreeMap, BTreeSet, Key, Ms, Place, Slots, Storm, Told, Want, probe};
 use crate::slot::Census;
 
 /// How long the cluster may need until everything is well again, from the end of the last fault.
@@ -36,6 +36,11 @@ impl Storm {
         let one = std::env::var("SIM_ONE_COPY").is_ok();
         if census != wanted && !(one && census.owned == slots) {
             unrest.push(format!("{census:?} and not {wanted:?}"));
+            for (at, slots) in self.nodes.iter().enumerate().filter_map(|(at, node)| Some((at, node.slots.as_ref()?))) {
+                unrest.extend(
+                    probe::led(slots).map(|(slot, term)| format!("N{at} leads {slot}: {}", probe::in_short(&term))),
+                );
+            }
         }
         for (who, publisher) in self.publishers.iter().enumerate() {
             if !self.publishing && !publisher.open.is_empty() {

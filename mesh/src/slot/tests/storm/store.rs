@@ -84,10 +84,14 @@ impl Store {
         self.now.iter().map(|(slot, frames)| (*slot, head(frames))).collect()
     }
 
+    /// The frames of a slot, in the order of writing.
+    pub(super) fn of(&self, slot: u16) -> impl Iterator<Item = &Arc<Frame>> {
+        self.now.get(&slot).into_iter().flatten()
+    }
+
     /// As `Output::Read` asks. Of two frames with one number the later one counts.
     pub(super) fn read(&self, room: &RoomKey, after: u64, upto: u64, count: u32, newest: bool) -> Found {
-        let frames = self.now.get(&room.slot()).into_iter().flatten();
-        let asked = frames.filter(|frame| frame.room == *room && frame.n > after && frame.n <= upto);
+        let asked = self.of(room.slot()).filter(|frame| frame.room == *room && frame.n > after && frame.n <= upto);
         let by_n: BTreeMap<u64, &Arc<Frame>> = asked.map(|frame| (frame.n, frame)).collect();
         let take = by_n.len().min(count as usize);
         let skip = if newest { by_n.len() - take } else { 0 };
