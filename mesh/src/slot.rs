@@ -28,6 +28,7 @@ use crate::{
 
 mod census;
 mod dedupe;
+mod digest;
 mod follow;
 mod follower;
 mod history;

@@ -17,6 +17,7 @@ mod kube;
 mod model;
 mod run;
 mod server;
+mod sim;
 mod soak;
 mod steps;
 mod store;
@@ -57,6 +58,8 @@ enum Command {
     Chaos(chaos::Options),
     /// Search everything that can happen to one slot, and find every mistake that is planted in its rules.
     Model(model::Options),
+    /// Simulate parts of the cluster in virtual time, up to 300 nodes.
+    Sim(sim::Options),
     /// Kill -9 in a burst of publishes, restart, compare: what was acked and is missing, what is said about it.
     KillStore(store::Kill),
     /// Bit flips, cuts, missing files, full and broken disks: the process lives, no wrong byte, it recovers by itself.
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::ClusterSoak(options) => soak::command(&options),
         Command::Chaos(options) => chaos::command(&options),
         Command::Model(options) => model::command(&options),
+        Command::Sim(options) => sim::command(&options),
         Command::KillStore(options) => store::kill(&options),
         Command::DamageStore(options) => store::damage(&options),
         Command::Idle(options) => idle::command(&options),

@@ -291,6 +291,20 @@ pub enum Control<'a> {
         /// What is said.
         said: Said<'a>,
     },
+    /// Follower → owner, in the lane of its interest: all it wants of a slot, summed up.
+    InterestDigest {
+        /// The slot.
+        slot: u16,
+        /// How many rooms.
+        rooms: u32,
+        /// The exclusive or of xxh3-64 of their `RoomKey` bytes.
+        sum: u64,
+    },
+    /// Owner → follower: that is not what I know; I forgot all of it, say again what you want of the slot.
+    InterestLost {
+        /// The slot.
+        slot: u16,
+    },
 }
 
 impl Control<'_> {
@@ -352,6 +366,8 @@ impl Address {
                 Control::Published { slot, .. }
                 | Control::Refused { slot, .. }
                 | Control::NotOwner { slot }
+                | Control::InterestDigest { slot, .. }
+                | Control::InterestLost { slot }
                 | Control::Resend { slot } => Ok(Address::Slot(slot)),
                 Control::Resync { .. } => Ok(Address::Everybody),
             },
