@@ -71,8 +71,13 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
                 vec![("SIM_FIRST", members.first.to_string()), ("SIM_SEEDS", members.seeds.to_string())];
             arguments.extend(members.nodes.map(|nodes| ("SIM_NODES", nodes.to_string())));
             if members.figures {
-                let held = simulate("--lib", "membership::sim::figures::figures", &arguments)?;
-                return Ok(simulate("--lib", "membership::sim::figures::losses", &arguments)? && held);
+                let mut held = true;
+                for table in
+                    ["membership::sim::figures::figures", "membership::sim::figures::losses", "ring::tests::figures"]
+                {
+                    held &= simulate("--lib", table, &arguments)?;
+                }
+                return Ok(held);
             }
             arguments.push(("SIM_STORY", members.story.clone()));
             simulate("--lib", "membership::sim::command::stories", &arguments)
