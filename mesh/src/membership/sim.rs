@@ -118,6 +118,8 @@ pub(super) struct World {
     pub(super) net: Net,
     pub(super) deaths: Vec<Death>,
     pub(super) traffic: Traffic,
+    /// Processes that heard that they had been declared down.
+    pub(super) renewals: Vec<u16>,
     /// Processes that gave up because they seemed to be started twice.
     pub(super) gave_up: Vec<u16>,
     /// Views that cannot be: a node twice in one, or a process that was replaced.
@@ -141,6 +143,7 @@ impl World {
             net: Net::new(loss_percent),
             deaths: Vec::new(),
             traffic: Traffic::default(),
+            renewals: Vec::new(),
             gave_up: Vec::new(),
             odd: Vec::new(),
             timings: Timings::default(),
@@ -368,7 +371,7 @@ impl World {
             }
             Output::Changed => self.notice_deaths(node),
             Output::View(view) => self.odd.extend(value.handle_view(&view)),
-            Output::Renewed => {}
+            Output::Renewed => self.renewals.push(node),
             Output::StartedTwice { .. } => self.gave_up.push(node),
         }
     }
@@ -451,8 +454,12 @@ impl World {
             judge(me.membership.identity().node < node, linked, known, peer.generation())
         };
         let (low, high) = (one.min(other), one.max(other));
-        if verdict(low, high) != Verdict::Link || verdict(high, low) != Verdict::Link {
+        let verdicts = [verdict(low, high), verdict(high, low)];
+        if verdicts.iter().any(|verdict| matches!(verdict, Verdict::Close(_))) {
             return false;
+        }
+        if verdicts.contains(&Verdict::Ask) {
+            return self.ask_earlier(one, other);
         }
         for (me, peer) in [(one, other), (other, one)] {
             let (identity, life) = (self.nodes[&peer].membership.identity().clone(), self.nodes[&peer].life);
@@ -461,6 +468,21 @@ impl World {
             }
         }
         self.perform(other);
+        true
+    }
+
+    /// One of them has a link to an earlier process of the other. That one is gone: asked, it is silent, and makes place.
+    fn ask_earlier(&mut self, dialler: u16, there: u16) -> bool {
+        for (me, peer) in [(dialler, there), (there, dialler)] {
+            let (now, life) = (self.now, self.nodes[&peer].life);
+            let Some(value) = self.nodes.get_mut(&me) else { continue };
+            if let Some(earlier) = value.links.get(&peer).copied().filter(|earlier| *earlier != life) {
+                value.handle_closed((peer, earlier), now);
+            }
+        }
+        let addr = self.nodes[&there].membership.identity().addr;
+        let what = What::Greeting { node: Some(there), addr, in_time: true };
+        self.push_to(dialler, self.timings.dial_timeout, what);
         true
     }
 

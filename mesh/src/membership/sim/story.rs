@@ -275,8 +275,11 @@ fn whole(world: &mut World, limit: Duration) -> Result<Duration, String> {
 
 fn nobody_wronged(world: &World, excused: impl Fn(u16) -> bool) -> Result<(), String> {
     let wrong: Vec<_> = world.deaths.iter().filter(|death| death.of_a_live_one && !excused(death.of)).collect();
-    match wrong.first() {
-        Some(first) => Err(format!("{} false deaths; first: {} by {}", wrong.len(), first.of, first.by)),
+    if let Some(first) = wrong.first() {
+        return Err(format!("{} false deaths; first: {} by {}", wrong.len(), first.of, first.by));
+    }
+    match world.renewals.iter().find(|node| !excused(**node)) {
+        Some(node) => Err(format!("{node} was told that it had been declared down, and nobody had")),
         None => Ok(()),
     }
 }
