@@ -236,11 +236,10 @@ fn equal_seeds_tell_the_same_story() {
 
 #[test]
 fn every_kind_of_story_ends_well() {
-    for (nodes, seed) in [(3, 1), (5, 2)] {
-        for kind in Kind::ALL {
-            if let Err(why) = kind.tell(nodes, seed) {
-                panic!("{} of {nodes} nodes, seed {seed}: {why}", kind.name());
-            }
+    let stories = [(Kind::Loss(30), 4), (Kind::Chaos, 5), (Kind::Blink, 2), (Kind::Starved, 3), (Kind::Islands, 6)];
+    for (kind, nodes) in stories {
+        if let Err(why) = kind.tell(nodes, 1) {
+            panic!("{} of {nodes} nodes: {why}", kind.name());
         }
     }
 }
