@@ -13,7 +13,7 @@ pub(crate) mod codec;
 mod identity;
 mod roster;
 #[cfg(test)]
-mod sim;
+mod tests;
 mod timers;
 
 use std::{

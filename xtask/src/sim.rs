@@ -73,14 +73,14 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
             if members.figures {
                 let mut held = true;
                 for table in
-                    ["membership::sim::figures::figures", "membership::sim::figures::losses", "ring::tests::figures"]
+                    ["membership::tests::figures::figures", "membership::tests::figures::losses", "ring::tests::figures"]
                 {
                     held &= simulate("--lib", table, &arguments)?;
                 }
                 return Ok(held);
             }
             arguments.push(("SIM_STORY", members.story.clone()));
-            simulate("--lib", "membership::sim::command::stories", &arguments)
+            simulate("--lib", "membership::tests::command::stories", &arguments)
         }
         Kind::Interest(interest) => {
             let arguments = [("SIM_NODES", interest.nodes.to_string()), ("SIM_ROOMS", interest.rooms.to_string())];

@@ -31,7 +31,7 @@ impl Slots {
             }
         }
         for (owner, slot, (rooms, sum)) in told {
-            self.send(owner, slot, Control::InterestDigest { slot, rooms, sum }.encode());
+            self.send(owner, slot, Control::InterestDigest(slot, rooms, sum).encode());
         }
     }
 
@@ -52,7 +52,7 @@ impl Slots {
         };
         if known != told {
             tracing::warn!(node = %from, slot = number, "interest of a node was lost or left over; it says all of it again");
-            self.send(from, number, Control::InterestLost { slot: number }.encode());
+            self.send(from, number, Control::InterestLost(number).encode());
         }
     }
 

@@ -291,20 +291,11 @@ pub enum Control<'a> {
         /// What is said.
         said: Said<'a>,
     },
-    /// Follower → owner, in the lane of its interest: all it wants of a slot, summed up.
-    InterestDigest {
-        /// The slot.
-        slot: u16,
-        /// How many rooms.
-        rooms: u32,
-        /// The exclusive or of xxh3-64 of their `RoomKey` bytes.
-        sum: u64,
-    },
-    /// Owner → follower: that is not what I know; I forgot all of it, say again what you want of the slot.
-    InterestLost {
-        /// The slot.
-        slot: u16,
-    },
+    /// Follower → owner, in the lane of its interest: a slot, how many rooms of it are wanted, and the exclusive or of
+    /// xxh3-64 of their `RoomKey` bytes.
+    InterestDigest(u16, u32, u64),
+    /// Owner → follower: I knew something else of this slot and forgot all of it; say again what you want.
+    InterestLost(u16),
 }
 
 impl Control<'_> {
@@ -366,8 +357,8 @@ impl Address {
                 Control::Published { slot, .. }
                 | Control::Refused { slot, .. }
                 | Control::NotOwner { slot }
-                | Control::InterestDigest { slot, .. }
-                | Control::InterestLost { slot }
+                | Control::InterestDigest(slot, ..)
+                | Control::InterestLost(slot)
                 | Control::Resend { slot } => Ok(Address::Slot(slot)),
                 Control::Resync { .. } => Ok(Address::Everybody),
             },

@@ -69,6 +69,6 @@ fn sound(copy: &Path, seeds: u64) -> Result<bool> {
         cargo
     };
     run::check(&mut cargo(&["--no-run"]))?;
-    let told = ["--", "--ignored", "--exact", "--nocapture", "membership::sim::command::stories"];
+    let told = ["--", "--ignored", "--exact", "--nocapture", "membership::tests::command::stories"];
     Ok(run::tee(&mut cargo(&told))?.success)
 }

@@ -12,8 +12,8 @@ mod command;
 mod figures;
 mod net;
 mod node;
+mod promises;
 mod story;
-mod tests;
 
 use std::{
     cmp::Reverse,
