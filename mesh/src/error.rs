@@ -2,7 +2,7 @@
 //!
 //! Invariants: every variant says what happened to state and what the caller may do.
 
-use std::{net::SocketAddr, time::Duration};
+use std::net::SocketAddr;
 
 use crate::NodeId;
 
@@ -56,17 +56,14 @@ pub enum RunError {
         /// Who says so, where both processes are, and what to do.
         reason: String,
     },
-    /// The cluster declared us down again and again: most likely the node name is started twice.
-    #[error(
-        "node {node} had to re-introduce itself {renewals} times within {within:?}: this node name is started twice"
-    )]
+    /// The cluster knows an edition of this very process start that we never announced: another process has our ordinal
+    /// and our generation.
+    #[error("node {node} is announced as edition {edition}, which is not ours: this node name is started twice")]
     StartedTwice {
         /// Our ordinal.
         node: NodeId,
-        /// How often.
-        renewals: usize,
-        /// In what time.
-        within: Duration,
+        /// What the other process announced.
+        edition: u16,
     },
 }
 

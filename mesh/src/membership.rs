@@ -1,9 +1,10 @@
 //! Who is in the cluster: SWIM by `foca`, with what it lacks around it, as a value without clock, socket or randomness.
 //!
-//! Added here (`mesh.md` 2.1): whole rosters are exchanged at each new link and every few seconds (gossip alone leaves
-//! stragglers for minutes); timers that judge others wait while our own timers are late (a stalled process must not declare
-//! its peers dead); views are compared with foca's list regularly instead of trusting notifications alone; a node that must
-//! re-introduce itself again and again stops.
+//! Added here (`mesh.md` 2.1): whole rosters are exchanged at each new link and every few seconds, with somebody who is down
+//! too (gossip alone leaves stragglers for minutes, and two that took each other for gone for ever); a suspect is asked over
+//! its link before it is declared down (30 % loss lets too few refutations through); timers that judge others wait while our
+//! own timers are late (a stalled process must not declare its peers dead); views are compared with foca's list regularly
+//! instead of trusting notifications alone; a process that hears of an edition of itself it never had stops.
 //!
 //! Invariants: one entry per ordinal, the latest process start wins; every timer foca asks for is delivered, perhaps late;
 //! equal seeds and inputs give equal outputs.
@@ -24,7 +25,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use foca::{Foca, Member, NoCustomBroadcast, Notification, PeriodicParams, Timer};
+use foca::{Foca, Member, NoCustomBroadcast, Notification, PeriodicParams, State, Timer};
 
 pub(crate) use self::identity::Identity;
 use self::{codec::PacketCodec, roster::Roster, timers::Timers};
@@ -36,10 +37,6 @@ use crate::{
 
 /// Largest gossip packet: fits a QUIC datagram before path MTU discovery.
 pub(crate) const MAX_PACKET: usize = 1150;
-/// More renewals than this within [`RENEWAL_WINDOW`] mean that our name is started twice.
-const MAX_RENEWALS: usize = 3;
-/// The window renewals are counted in.
-pub(crate) const RENEWAL_WINDOW: Duration = Duration::from_secs(60);
 /// How often foca's list is compared with the published view.
 const RECONCILE: Duration = Duration::from_secs(2);
 /// How long a member is remembered as down.
@@ -70,10 +67,10 @@ pub(crate) enum Output {
     View(Arc<View>),
     /// The cluster had declared us down and we came back.
     Renewed,
-    /// Give up: we had to re-introduce ourselves this often within [`RENEWAL_WINDOW`].
+    /// Give up: the cluster knows an edition of this very process start that we never had.
     StartedTwice {
-        /// How often.
-        renewals: usize,
+        /// That edition.
+        edition: u16,
     },
 }
 
@@ -84,8 +81,9 @@ pub(crate) struct Membership {
     effects: Effects,
     timers: Timers,
     roster: Roster,
+    /// Our edition, and an incarnation of it that refutes every suspicion a roster told us; foca keeps the true one to itself.
+    refuted: (u16, u16),
     outputs: VecDeque<Output>,
-    renewals: VecDeque<Instant>,
     rng: SplitMix,
     next_push_pull: Instant,
     next_reconcile: Instant,
@@ -103,8 +101,8 @@ impl Membership {
             timings: timings.clone(),
             foca,
             effects: Effects::default(),
+            refuted: (0, 0),
             outputs: VecDeque::new(),
-            renewals: VecDeque::new(),
             rng,
             next_push_pull: now + timings.push_pull,
             next_reconcile: now + RECONCILE,
@@ -130,6 +128,12 @@ impl Membership {
         self.foca.iter_membership_state().filter(move |member| member.id().node != me)
     }
 
+    /// Whether we said good-bye.
+    #[cfg(test)]
+    pub(crate) fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// How late our own timers last were, while that is long enough to distrust our judgement.
     pub(crate) fn lag(&self, now: Instant) -> Option<Duration> {
         self.timers.lag(now)
@@ -148,8 +152,22 @@ impl Membership {
     /// A peer's roster came in, as question or as answer.
     pub(crate) fn handle_roster(&mut self, body: Bytes, now: Instant) -> Result<(), CodecError> {
         let members = decode_roster(body)?;
+        let me = self.foca.identity().node;
+        for member in members.iter().filter(|member| member.id().node == me) {
+            self.hear_of_ourselves(member);
+        }
         self.apply(members, now);
         Ok(())
+    }
+
+    fn hear_of_ourselves(&mut self, said: &Member<Identity>) {
+        let (me, other) = (self.foca.identity(), said.id());
+        if other == me && said.state() == State::Suspect {
+            let known = if self.refuted.0 == me.edition { self.refuted.1 } else { 0 };
+            self.refuted = (me.edition, known.max(said.incarnation().saturating_add(1)));
+        } else if other.generation == me.generation && other.edition > me.edition {
+            self.outputs.push_back(Output::StartedTwice { edition: other.edition });
+        }
     }
 
     /// A link to this process came up: it is alive, and if we are the lower ordinal we exchange rosters with it.
@@ -163,7 +181,9 @@ impl Membership {
     /// Our roster for a peer: everyone we know and ourselves.
     pub(crate) fn roster(&self) -> Bytes {
         let me = self.foca.identity().clone();
-        let me = if self.left { Member::down(me) } else { Member::alive(me) };
+        let incarnation = if self.refuted.0 == me.edition { self.refuted.1 } else { 0 };
+        let state = if self.left { State::Down } else { State::Alive };
+        let me = Member::new(me, incarnation, state);
         encode_roster(std::iter::once(&me).chain(self.peers()))
     }
 
@@ -197,6 +217,9 @@ impl Membership {
     /// Performs what is due.
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.pop_due(now) {
+            if self.is_refuted(&timer) {
+                continue;
+            }
             log_error(self.foca.handle_timer(timer, &mut self.effects));
             self.absorb(now);
         }
@@ -245,15 +268,29 @@ impl Membership {
         self.roster.touch(now);
     }
 
+    /// Whether a suspicion has been answered since. foca 2.0 would not declare the member down, but tell it that it was.
+    fn is_refuted(&self, timer: &Timer<Identity>) -> bool {
+        let Timer::ChangeSuspectToDown { member_id, incarnation, .. } = timer else { return false };
+        let mut suspects = self.foca.iter_membership_state().filter(|member| member.state() == State::Suspect);
+        !suspects.any(|member| member.id() == member_id && member.incarnation() == *incarnation)
+    }
+
     fn push_pull_with_someone(&mut self, now: Instant) {
         let members = self.foca.num_members();
         let period = if members > LARGE_CLUSTER { LARGE_PUSH_PULL } else { self.timings.push_pull };
         self.next_push_pull = now + self.rng.between(period * 3 / 4, period * 5 / 4);
-        let pick = self.rng.below(u64::try_from(members).unwrap_or(0));
-        let pick = usize::try_from(pick).unwrap_or(0);
-        if let Some(member) = self.foca.iter_members().nth(pick) {
-            self.outputs.push_back(Output::PushPull { with: member.id().node });
-        }
+        let alive = self.anyone(|state| state != State::Down);
+        // Two that took each other for gone while their link held would otherwise never speak again.
+        let down = self.anyone(|state| state == State::Down);
+        self.outputs.extend(alive.into_iter().chain(down).map(|with| Output::PushPull { with }));
+    }
+
+    /// One of the peers in such a state, by lot.
+    fn anyone(&mut self, wanted: impl Fn(State) -> bool) -> Option<NodeId> {
+        let candidates: Vec<NodeId> =
+            self.peers().filter(|peer| wanted(peer.state())).map(|peer| peer.id().node).collect();
+        let pick = self.rng.below(u64::try_from(candidates.len()).unwrap_or(0));
+        candidates.get(usize::try_from(pick).unwrap_or(0)).copied()
     }
 
     /// Turns what foca did into outputs, timers and marks.
@@ -262,6 +299,10 @@ impl Membership {
             self.outputs.push_back(Output::Send { to, packet });
         }
         for (timer, after) in self.effects.timers.drain(..) {
+            if let Timer::ChangeSuspectToDown { member_id, .. } = &timer {
+                // Gossip may be lost in both directions; what the suspect says over its link is not.
+                self.outputs.push_back(Output::PushPull { with: member_id.node });
+            }
             self.timers.push(now + after, timer);
         }
         if std::mem::take(&mut self.effects.changed) {
@@ -269,21 +310,14 @@ impl Membership {
             self.outputs.push_back(Output::Changed);
         }
         if std::mem::take(&mut self.effects.renewed) {
-            self.count_renewal(now);
-        }
-    }
-
-    fn count_renewal(&mut self, now: Instant) {
-        self.renewals.retain(|at| now.saturating_duration_since(*at) < RENEWAL_WINDOW);
-        self.renewals.push_back(now);
-        self.roster.touch(now);
-        tracing::warn!(
-            edition = self.foca.identity().edition,
-            "the cluster had declared this node down; it re-introduced itself"
-        );
-        self.outputs.push_back(Output::Renewed);
-        if self.renewals.len() > MAX_RENEWALS {
-            self.outputs.push_back(Output::StartedTwice { renewals: self.renewals.len() });
+            self.roster.touch(now);
+            tracing::warn!(
+                edition = self.foca.identity().edition,
+                "the cluster had declared this node down; it re-introduced itself"
+            );
+            self.outputs.push_back(Output::Renewed);
+            // foca counts itself disconnected after a change until it hears something; we still know our peers.
+            self.apply(Vec::new(), now);
         }
     }
 }

@@ -33,6 +33,7 @@ mod book;
 mod census;
 mod copying;
 mod dedupe;
+mod digest;
 mod follow;
 mod follower;
 mod heal;

@@ -22,7 +22,7 @@ use crate::{
     greeting::{Greeted, Way, superseded, twin},
     handle::count,
     link::{self, Context, Link},
-    membership::{Identity, Membership, Output, RENEWAL_WINDOW},
+    membership::{Identity, Membership, Output},
     peers::{Verdict, judge},
     refusals::Told,
     rng::SplitMix,
@@ -147,8 +147,8 @@ impl<H: Handler> State<H> {
                 self.context.handler.handle(Event::View(view));
             }
             Output::Renewed => count(&self.context.shared.counters.renewals),
-            Output::StartedTwice { renewals } => {
-                return Err(RunError::StartedTwice { node: self.config.node, renewals, within: RENEWAL_WINDOW });
+            Output::StartedTwice { edition } => {
+                return Err(RunError::StartedTwice { node: self.config.node, edition });
             }
         }
         Ok(())

@@ -81,6 +81,8 @@ impl Slots {
             }
             Control::Resend { slot } => self.say_again(from, slot, now),
             Control::Resync { shard, of, lane } => self.handle_resync(from, (shard, of), lane, now, now_ms),
+            Control::InterestDigest(slot, rooms, sum) => self.handle_digest(from, slot, (rooms, sum)),
+            Control::InterestLost(slot) => self.handle_interest_lost(from, slot, now),
             Control::Presence { room, said } => self.handle_said(from, &key(room)?, said, now, now_ms)?,
             Control::Slot { slot, say } => self.handle_say(from, slot, say, now, now_ms),
             Control::Told { shard, of, lane } => self.handle_told(from, (shard, of), lane, now),

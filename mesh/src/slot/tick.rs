@@ -109,6 +109,7 @@ impl Slots {
                 owner.sweep(&self.config.limits, now, now_ms);
             }
         }
+        self.tell_digests(|number| (number / shards) % SWEEP_TURNS == turn);
     }
 
     /// Peers that lost frames are told in the lane that was full, until one telling gets through.

@@ -305,6 +305,11 @@ pub enum Control<'a> {
         /// What is said.
         said: Said<'a>,
     },
+    /// Follower → owner, in the lane of its interest: a slot, how many rooms of it are wanted, and the exclusive or of
+    /// xxh3-64 of their `RoomKey` bytes.
+    InterestDigest(u16, u32, u64),
+    /// Owner → follower: I knew something else of this slot and forgot all of it; say again what you want.
+    InterestLost(u16),
     /// Between nodes that hold seats of a slot, or want to know who does, see `triple`.
     Slot {
         /// The slot.
@@ -418,6 +423,8 @@ impl Address {
             | Control::Refused { slot, .. }
             | Control::NotOwner { slot }
             | Control::Resend { slot }
+            | Control::InterestDigest(slot, ..)
+            | Control::InterestLost(slot)
             | Control::Slot { slot, .. } => Ok(Address::Slot(slot)),
             Control::Resync { .. } | Control::Told { .. } | Control::Beat => Ok(Address::Everybody),
         }

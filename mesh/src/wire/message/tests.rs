@@ -51,6 +51,8 @@ fn control_messages_have_the_bytes_they_always_had() {
     assert_eq!(&refused(Refusal::Timeout)[..], &[0x21, 4, 7, 1, 5, 4]);
     assert_eq!(&Control::NotOwner { slot: 7 }.encode()[..], &[0x21, 5, 7]);
     assert_eq!(&Control::Resync { shard: 1, of: 2, lane: 3 }.encode()[..], &[0x21, 6, 1, 2, 3]);
+    assert_eq!(&Control::InterestDigest(7, 2, 5).encode()[..], &[0x21, 9, 7, 2, 5]);
+    assert_eq!(&Control::InterestLost(7).encode()[..], &[0x21, 10, 7]);
     assert_eq!(&Control::Resend { slot: 7 }.encode()[..], &[0x21, 7, 7]);
 }
 
