@@ -10,10 +10,11 @@ use crate::{
     membership::{Identity, codec::PacketCodec},
     slot,
     wire::{
+        address::Address,
         control::{CodecError, Hello, decode_roster, encode_roster},
         direct::Direct,
         header::{self, FrameError, Kind},
-        message::{Address, Control, Frame, LaneMessage},
+        message::{Control, Frame, LaneMessage},
         presence::Said,
         request::{Figures, Request},
     },

@@ -50,17 +50,18 @@ mod resume;
 mod roles;
 mod seat;
 mod shards;
+mod starts;
+mod terms;
 #[cfg(test)]
 mod tests;
-mod terms;
 mod tick;
 
+use book::{Book, Storage};
 pub use census::{COPIES, Census};
+use copying::Scanner;
 use follower::Follower;
 pub use history::{Found, History, Scanned, Want};
 pub use limits::{Keep, Limits, Retention};
-use book::{Book, Storage};
-use copying::Scanner;
 use presence::Presence;
 #[cfg(fuzzing)]
 pub(crate) use presence::assert_one_form;

@@ -24,8 +24,8 @@ use prometheus_client::registry::Registry;
 
 pub use by::{By, ByThread};
 pub use label::{
-    CloseReason, Direction, DropReason, Purpose, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
-    Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
+    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
+    Purpose, Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
 };
 
 /// A gauge of seconds.

@@ -10,8 +10,9 @@ use mesh::{
     Event, Handler, LANES, Responder, SLOTS,
     room::RoomKey,
     wire::{
+        address::{Address, Purpose},
         direct::Direct,
-        message::{Address, DecodeError, Purpose},
+        message::DecodeError,
         request::Request,
         survey::{self, Said},
     },

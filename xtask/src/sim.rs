@@ -76,9 +76,11 @@ pub(crate) fn command(options: &Options) -> Result<bool> {
             arguments.extend(members.nodes.map(|nodes| ("SIM_NODES", nodes.to_string())));
             if members.figures {
                 let mut held = true;
-                for table in
-                    ["membership::tests::figures::figures", "membership::tests::figures::losses", "ring::tests::figures"]
-                {
+                for table in [
+                    "membership::tests::figures::figures",
+                    "membership::tests::figures::losses",
+                    "ring::tests::figures",
+                ] {
                     held &= simulate("--lib", table, &arguments)?;
                 }
                 return Ok(held);

@@ -18,49 +18,32 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::{
-    Ask, Limits, Shards, Stamp,
+    Ask, Limits, Stamp,
     dedupe::{Ids, Origins, Seen},
     heal::unpack,
     history::RoomFacts,
-    log::RoomLog,
     resume::Resume,
+    starts::Starts,
 };
 use crate::{
     NodeId,
     room::RoomKey,
     wire::{
         message::{Frame, Refusal},
-        triple::{Known, TermId},
+        triple::TermId,
     },
 };
+use room::BookRoom;
+
+mod room;
 
 /// Bytes and frames that may wait for the replica in one slot; beyond them publishes are refused as `overloaded`.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;
 const TAIL_FRAMES_MAX: usize = 16_384;
 /// What a frame in the tail costs besides its payload.
 const TAIL_OVERHEAD: usize = 400;
-/// Terms whose beginnings are remembered; a copy that ends before all of them is made anew.
-const STARTS_MAX: usize = 64;
 /// The shard of origins that are not shards: an owner that brings another lineage its frames (`heal`).
 pub(crate) const MERGED: u8 = u8::MAX;
-
-/// One room of a slot.
-#[derive(Debug, Default)]
-pub(crate) struct BookRoom {
-    /// The last frame that was shown.
-    pub(crate) last: u64,
-    /// The last one that was stamped.
-    stamped: u64,
-    pub(crate) log: RoomLog,
-    /// Other nodes with members.
-    pub(crate) nodes: SmallVec<[NodeId; 4]>,
-    /// Shards of this node with members.
-    pub(crate) shards: Shards,
-    /// What members of this node had from the owner before: it is not handed to them again.
-    pub(crate) delivered: u64,
-    /// When the newest frame was shown here, Unix milliseconds.
-    pub(crate) newest_ms: u64,
-}
 
 /// Who is told when a frame in the tail was shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,23 +120,8 @@ pub(crate) struct Book {
     pub(crate) ids: Ids,
     pub(crate) tail: VecDeque<Tailed>,
     tail_bytes: usize,
-    /// The first `n` of each term, rising.
-    starts: VecDeque<(u64, TermId)>,
-}
-
-impl BookRoom {
-    /// Takes what the owner's memory has of the room; frames that came here since stay behind it.
-    pub(crate) fn refill(&mut self, last: u64, newest_ms: u64, frames: Vec<Arc<Frame>>, limits: &Limits) {
-        let newer: Vec<Arc<Frame>> = self.log.range(last, u64::MAX).cloned().collect();
-        self.log.clear();
-        for frame in frames.into_iter().chain(newer) {
-            self.log.push(frame, limits);
-        }
-        // Before the page came nothing was known of the room but a bound.
-        self.last = self.log.last().map_or(last, |newest| newest.max(last));
-        self.stamped = self.last;
-        self.newest_ms = self.newest_ms.max(newest_ms);
-    }
+    /// Which terms stamped what.
+    pub(crate) starts: Starts,
 }
 
 impl Book {
@@ -169,7 +137,7 @@ impl Book {
             ids: Ids::default(),
             tail: VecDeque::new(),
             tail_bytes: 0,
-            starts: VecDeque::from([(0, stamped)]),
+            starts: Starts::new(stamped),
         }
     }
 
@@ -201,52 +169,10 @@ impl Book {
         RoomFacts { lineage: self.term.lineage, head: self.shown, last }
     }
 
-    /// The term that stamped `n`, as far as it is remembered.
-    pub(crate) fn stamped(&self, n: u64) -> Option<TermId> {
-        self.starts.iter().rev().find(|(first, _)| *first <= n).map(|(_, term)| *term)
-    }
-
-    /// What is here of which lineages.
-    pub(crate) fn known(&self) -> Known {
-        let mut known: Vec<(u64, u64)> = Vec::new();
-        let ends = self.starts.iter().skip(1).map(|(first, _)| first.saturating_sub(1)).chain([self.n]);
-        for ((_, term), end) in self.starts.iter().zip(ends) {
-            match known.last_mut() {
-                Some((lineage, last)) if *lineage == term.lineage => *last = end,
-                Some(_) | None => known.push((term.lineage, end)),
-            }
-        }
-        let mut newest = Known::default();
-        let skip = known.len().saturating_sub(newest.len());
-        newest.iter_mut().zip(known.into_iter().skip(skip)).for_each(|(place, lineage)| *place = lineage);
-        newest
-    }
-
-    /// The first `n` of each term that is remembered.
-    pub(crate) fn starts(&self) -> impl Iterator<Item = (u64, TermId)> {
-        self.starts.iter().copied()
-    }
-
-    /// As a new copy: what the owner remembers of terms before it began.
-    pub(crate) fn recall_starts(&mut self, starts: &[(u64, TermId)], fence: u64) {
-        let newer: Vec<(u64, TermId)> = self.starts.iter().copied().filter(|(n, _)| *n > fence).collect();
-        let older = starts.iter().copied().filter(|(n, _)| *n <= fence);
-        self.starts = older.chain(newer).collect();
-    }
-
     /// This node stamps in `term` from here on.
     pub(crate) fn begin(&mut self, term: TermId) {
         self.term = term;
-        self.note_start(self.n + 1, term);
-    }
-
-    fn note_start(&mut self, n: u64, term: TermId) {
-        if self.starts.back().is_none_or(|(_, last)| *last != term) {
-            self.starts.push_back((n, term));
-        }
-        if self.starts.len() > STARTS_MAX {
-            self.starts.pop_front();
-        }
+        self.starts.note(self.n + 1, term);
     }
 
     /// Stamps a publish, unless it was answered before or cannot be kept.
@@ -338,7 +264,7 @@ impl Book {
         let next = frame.n == self.n + 1;
         if next {
             self.n = frame.n;
-            self.note_start(frame.n, TermId { number: frame.term, lineage: frame.lineage });
+            self.starts.note(frame.n, TermId { number: frame.term, lineage: frame.lineage });
             self.push(Arc::new(frame), keep, said_in);
         }
         next
@@ -426,8 +352,7 @@ impl Book {
             frames.push(tailed.frame.clone());
         }
         if let Some(first) = frames.first() {
-            self.starts.retain(|(n, _)| *n < first.n);
-            self.note_start(first.n, term);
+            self.starts.begin_again(first.n, term);
         }
         for frame in frames {
             self.remember(&frame, now);

@@ -221,7 +221,7 @@ impl RoomsPage {
     fn of(book: &Book, after: &[u8]) -> RoomsPage {
         let mut page = RoomsPage { watermark: book.watermark, ..RoomsPage::default() };
         if after.is_empty() {
-            page.starts = book.starts().collect();
+            page.starts = book.starts.iter().collect();
             page.published = book.origins.published(book.shown);
             page.ids = book.ids.recorded().filter(|(_, _, stamp)| stamp.n <= book.shown).collect();
         }
@@ -245,7 +245,7 @@ impl RoomsPage {
     fn merge_into(self, book: &mut Book, fence: u64, limits: &Limits, now: Instant) {
         let whole = self.more.is_empty();
         if !self.starts.is_empty() && fence != u64::MAX {
-            book.recall_starts(&self.starts, fence);
+            book.starts.recall(&self.starts, fence);
         }
         for (origin, stamp) in self.published {
             book.origins.recall(origin, stamp);

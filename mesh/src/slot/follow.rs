@@ -67,7 +67,9 @@ impl Slots {
                 let facts = RoomFacts { lineage, head, last };
                 self.handle_interest_ack(from, &key(room)?, facts, now, now_ms);
             }
-            Control::Published { slot, shard: MERGED, oseq, .. } => self.handle_merged(slot, from, oseq, None, now, now_ms),
+            Control::Published { slot, shard: MERGED, oseq, .. } => {
+                self.handle_merged(slot, from, oseq, None, now, now_ms);
+            }
             Control::Refused { slot, shard: MERGED, oseq, why } => {
                 self.handle_merged(slot, from, oseq, Some(why), now, now_ms);
             }

@@ -85,7 +85,7 @@ impl Slots {
         }
         if term.id.number > theirs.id.number {
             let Some(Slot::Owner(book)) = self.slots.get(&number) else { return };
-            let known = book.known();
+            let known = book.starts.known(book.n);
             self.say(number, from, Say::Welcome { term, known });
         } else {
             self.ask_above(number, term.triple, theirs.id.number, now, now_ms);
@@ -186,13 +186,7 @@ impl Slots {
     }
 
     /// A part of what this node stored of the slot.
-    pub(super) fn handle_merge_scanned(
-        &mut self,
-        number: u16,
-        scanned: Option<Scanned>,
-        now: Instant,
-        now_ms: u64,
-    ) {
+    pub(super) fn handle_merge_scanned(&mut self, number: u16, scanned: Option<Scanned>, now: Instant, now_ms: u64) {
         let me = self.me();
         let base = self.seats.get(&number).and_then(|seat| seat.lead()).map_or(0, |lead| lead.merge_base);
         let Some(merge) = self.merging(number) else { return };

@@ -38,7 +38,7 @@ impl Slots {
             && !copy.met
         {
             (copy.met, copy.base) = (true, base.max(at.0));
-            let agrees = |book: &Book| book.n >= at.0 && book.stamped(at.0) == Some(at.1);
+            let agrees = |book: &Book| book.n >= at.0 && book.starts.of(at.0) == Some(at.1);
             if copy.book.as_ref().is_some_and(agrees) {
                 // A copy that was being made goes on, perhaps from another owner's pages.
                 if copy.hole != Hole::Closed {

@@ -147,5 +147,4 @@ impl Slots {
         let since = *self.unsettled_since.get_or_insert(now);
         self.settled = !self.young && since + COLD <= now;
     }
-
 }

