@@ -27,7 +27,7 @@ const KIND_FRAME: u8 = 0x20;
 /// First byte of a control message.
 const KIND_CONTROL: u8 = 0x21;
 /// First byte of a frame for the replica (`triple`).
-pub(crate) const KIND_KEEP: u8 = 0x23;
+pub(crate) const KIND_KEEP: u8 = 0x25;
 /// Version of the room frame's layout.
 const FRAME_VERSION: u8 = 1;
 /// Bytes of a room frame before its variable parts.

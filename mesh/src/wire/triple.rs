@@ -4,7 +4,7 @@
 //! else gets later, with a head before it, so that the owner encodes each frame once:
 //!
 //! ```text
-//! kind u8 (0x23) | version u8 | number of the term u32 | its lineage u64 | frame …to the end
+//! kind u8 (0x25) | version u8 | number of the term u32 | its lineage u64 | frame …to the end
 //! ```
 //!
 //! Invariants: a link is between one life of a node and one of another, so nothing that was said to the dead is heard by who

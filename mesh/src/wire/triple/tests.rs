@@ -73,7 +73,7 @@ fn what_members_say_has_the_bytes_it_always_had() {
 fn a_frame_to_keep_is_the_frame_itself_behind_the_name_of_a_term() {
     let id = TermId { number: 6, lineage: 9 };
     let keep = encode_keep(id, &frame());
-    assert_eq!(keep[..KEEP_HEAD], [0x23, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9]);
+    assert_eq!(keep[..KEEP_HEAD], [0x25, 1, 0, 0, 0, 6, 0, 0, 0, 0, 0, 0, 0, 9]);
     assert_eq!(plain(&keep), frame().encode());
     assert_eq!(decode_keep(keep.clone()), Ok((id, frame())));
     assert_eq!(Address::peek(&keep), Ok(Address::Slot(frame().slot)));
