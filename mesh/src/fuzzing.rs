@@ -17,6 +17,7 @@ use crate::{
         message::{Control, Frame, LaneMessage},
         presence::Said,
         request::{Figures, Request},
+        triple,
     },
 };
 
@@ -109,6 +110,10 @@ pub fn messages(data: &[u8]) {
             assert_eq!(frame.encode(), bytes, "a frame has one form");
             assert_eq!(Frame::decode(frame.encode()), Ok(frame));
         }
+        Ok(LaneMessage::Keep(term, frame)) => {
+            assert_eq!(address, Ok(Address::Slot(frame.slot)));
+            assert_eq!(triple::encode_keep(term, &frame), bytes, "a frame to keep has one form");
+        }
         Ok(LaneMessage::Control(control)) => {
             let written = control.encode();
             assert_eq!(LaneMessage::decode(&written), Ok(LaneMessage::Control(control)));
@@ -123,6 +128,7 @@ pub fn messages(data: &[u8]) {
         assert!(Direct::is(&bytes));
         assert_eq!(direct.encode(), bytes, "an event for one socket has one form");
     }
+    slot::assert_one_page(bytes);
     if let Ok(request) = Request::decode(data) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }

@@ -59,6 +59,8 @@ mod tick;
 use book::{Book, Storage};
 pub use census::{COPIES, Census};
 use copying::Scanner;
+#[cfg(fuzzing)]
+pub(crate) use copying::assert_one_page;
 use follower::Follower;
 pub use history::{Found, History, Scanned, Want};
 pub use limits::{Keep, Limits, Retention};

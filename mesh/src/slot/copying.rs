@@ -208,6 +208,19 @@ impl Page {
     }
 }
 
+/// What is read as a page of rooms is written as something that reads the same.
+///
+/// # Panics
+/// The decoder broke an invariant.
+#[cfg(fuzzing)]
+pub(crate) fn assert_one_page(bytes: Bytes) {
+    let slot = bytes.first().map_or(0, |byte| u16::from(*byte));
+    if let Ok(Page::Rooms(page)) = Page::decode(bytes, slot) {
+        let again = RoomsPage::decode(page.encode().slice(1..));
+        assert!(matches!(again, Ok(again) if again == page));
+    }
+}
+
 fn encode_disk(scanned: &Scanned) -> Bytes {
     let mut out = BytesMut::new();
     out.put_u8(2);
