@@ -80,6 +80,7 @@ fn labels_are_a_closed_set_of_words() {
         "state",
         "role",
         "direction",
+        "purpose",
         "lane",
         "thread",
         "version",
