@@ -225,6 +225,17 @@ impl Mesh {
         if failures.is_empty() { Ok(()) } else { Err(BatchError { failures }) }
     }
 
+    /// As `send_batch`, for frames that may be lost: only lanes with room to spare ([`crate::LANE_SPARE_BYTES`]) take them.
+    /// How many were not queued.
+    pub fn send_spare(&self, batch: Vec<(NodeId, u8, Bytes)>) -> usize {
+        let links = self.shared.links.load();
+        let lost = |(to, lane, frame): (NodeId, u8, Bytes)| {
+            let sent = links.get(&to).ok_or(SendError::NoLink).and_then(|link| link.send_spare(lane, frame));
+            self.noted(sent).is_err()
+        };
+        batch.into_iter().map(lost).filter(|lost| *lost).count()
+    }
+
     /// Asks a node and waits for its answer. Dropping the future withdraws the question, which the peer may have seen.
     pub fn request(
         &self,

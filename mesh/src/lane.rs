@@ -2,7 +2,8 @@
 //!
 //! Invariants: frames leave in the order they were queued and arrive in that order; a push never blocks; bytes count as
 //! queued until QUIC took them. Full policy: a lane with [`LANE_SOFT_BYTES`] or more refuses (`SendError::Full`) and counts
-//! it, so it never holds more than [`LANE_HARD_BYTES`]; the sender slows down or drops, nothing is dropped here.
+//! it, so it never holds more than [`LANE_HARD_BYTES`]; the sender slows down or drops, nothing is dropped here. What may be
+//! lost is refused at a quarter of that ([`LANE_SPARE_BYTES`]), so that it never keeps out what may not.
 //!
 //! Credits (`mesh.md` 3 j) are QUIC's own stream windows: a reader asks `ready` before it takes bytes off the stream, and only
 //! bytes taken widen the window again, so the credit of a lane is what its handler took, not what the kernel received. A lane
@@ -31,6 +32,8 @@ use crate::{
 pub const MAX_FRAME: usize = 2 << 20;
 /// A lane holding this many bytes refuses more.
 pub const LANE_SOFT_BYTES: usize = 2 << 20;
+/// And from here on it has no room to spare for what may be lost.
+pub const LANE_SPARE_BYTES: usize = LANE_SOFT_BYTES / 4;
 /// No lane ever holds more: the soft bound and one frame.
 pub const LANE_HARD_BYTES: usize = LANE_SOFT_BYTES + MAX_FRAME;
 /// Bytes joined into one write; cost follows packets, not frames (`mesh.md` 1.3).
@@ -88,11 +91,20 @@ struct Batch {
 impl Lane {
     /// Queues a frame, or says why not.
     pub(crate) fn push(&self, frame: Bytes) -> Result<(), SendError> {
+        self.push_below(LANE_SOFT_BYTES, frame)
+    }
+
+    /// As `push`, if the lane has room to spare.
+    pub(crate) fn push_spare(&self, frame: Bytes) -> Result<(), SendError> {
+        self.push_below(LANE_SPARE_BYTES, frame)
+    }
+
+    fn push_below(&self, most: usize, frame: Bytes) -> Result<(), SendError> {
         if frame.len() > MAX_FRAME {
             return Err(SendError::TooLarge);
         }
         let mut queue = self.lock();
-        if queue.bytes >= LANE_SOFT_BYTES {
+        if queue.bytes >= most {
             self.refused.fetch_add(1, Relaxed);
             return Err(SendError::Full);
         }
@@ -272,6 +284,14 @@ mod tests {
         let batch = lane.take().unwrap();
         assert_eq!(batch.chunks.len(), 2);
         assert_eq!(batch.chunks[1].as_ptr(), large.as_ptr());
+    }
+
+    #[test]
+    fn what_may_be_lost_leaves_room_for_what_may_not() {
+        let lane = Lane::default();
+        while lane.push_spare(Bytes::from(vec![0; 64 << 10])).is_ok() {}
+        assert_eq!(lane.queued_bytes(), LANE_SPARE_BYTES);
+        lane.push(Bytes::from(vec![0; MAX_FRAME])).unwrap();
     }
 
     #[test]

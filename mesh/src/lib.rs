@@ -41,7 +41,7 @@ pub use error::{BatchError, BindError, KeyError, RequestError, RotateError, RunE
 pub use event::{Event, Handler, Responder};
 pub use handle::{LaneInfo, LinkInfo, LinkState, Mesh, Stats};
 pub use key::{ClusterKey, ClusterKeys};
-pub use lane::{LANE_HARD_BYTES, LANE_SOFT_BYTES, MAX_FRAME};
+pub use lane::{LANE_HARD_BYTES, LANE_SOFT_BYTES, LANE_SPARE_BYTES, MAX_FRAME};
 pub use refusals::RefusalReason;
 pub use request::{MAX_ANSWER, MAX_REQUEST};
 pub use ring::Table;

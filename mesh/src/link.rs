@@ -116,6 +116,14 @@ impl Link {
         self.lane(number).ok_or(SendError::NoLink)?.push(frame)
     }
 
+    /// As `send`, if the lane has room to spare.
+    pub(crate) fn send_spare(&self, number: u8, frame: Bytes) -> Result<(), SendError> {
+        if !self.is_up() {
+            return Err(SendError::NoLink);
+        }
+        self.lane(number).ok_or(SendError::NoLink)?.push_spare(frame)
+    }
+
     /// Queues a question.
     pub(crate) fn ask(&self, body: Bytes, timeout: Duration) -> Result<Answered, RequestError> {
         self.asks.ask(body, timeout)

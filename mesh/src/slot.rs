@@ -55,6 +55,7 @@ mod terms;
 #[cfg(test)]
 mod tests;
 mod tick;
+mod volatile;
 
 use book::{Book, Storage};
 pub use census::{COPIES, Census};
@@ -188,6 +189,15 @@ pub enum Output {
         /// One application frame.
         frame: Bytes,
     },
+    /// Give the bytes to the lane of the peer if it has room to spare; nobody is told if not.
+    Toss {
+        /// The peer.
+        to: NodeId,
+        /// `slot % LANES`.
+        lane: u8,
+        /// One application frame.
+        frame: Bytes,
+    },
     /// Keep the frame.
     Append {
         /// The stamped frame.
@@ -290,6 +300,7 @@ pub struct Slots {
     /// Slots in which something is to be said at the end of the turn.
     due_acks: BTreeSet<u16>,
     due_shown: BTreeSet<u16>,
+    due_leases: BTreeSet<u16>,
     /// Questions for pages of a copy, and to the store for all of a slot.
     copying: HashMap<u64, u16>,
     scans: HashMap<u64, Scanner>,
@@ -315,6 +326,8 @@ pub struct Slots {
     /// Whether what is stamped here can be kept.
     storage: Storage,
     released_for_peers: u64,
+    /// Volatile messages that had no way to a node.
+    unreached: u64,
     outputs: VecDeque<Output>,
 }
 
@@ -343,6 +356,7 @@ impl Slots {
             foreign: BTreeMap::new(),
             due_acks: BTreeSet::new(),
             due_shown: BTreeSet::new(),
+            due_leases: BTreeSet::new(),
             copying: HashMap::new(),
             scans: HashMap::new(),
             owners_changed: false,
@@ -361,6 +375,7 @@ impl Slots {
             sweep_turn: 0,
             storage: Storage::Ok,
             released_for_peers: 0,
+            unreached: 0,
             outputs: VecDeque::new(),
         }
     }
@@ -382,6 +397,11 @@ impl Slots {
     /// Messages of other nodes that were stamped here since the last call; repeats are not counted.
     pub fn take_released_for_peers(&mut self) -> u64 {
         std::mem::take(&mut self.released_for_peers)
+    }
+
+    /// Volatile messages that could not be sent to a node since the last call: no link, or nobody leads the slot.
+    pub fn take_unreached(&mut self) -> u64 {
+        std::mem::take(&mut self.unreached)
     }
 
     /// Rooms this shard asked other owners for.
@@ -407,7 +427,8 @@ impl Slots {
 
     /// Whether `poll_output` has something.
     pub fn has_output(&self) -> bool {
-        !(self.outputs.is_empty() && self.due_acks.is_empty() && self.due_shown.is_empty())
+        let due = [&self.due_acks, &self.due_shown, &self.due_leases];
+        !self.outputs.is_empty() || due.into_iter().any(|due| !due.is_empty())
     }
 
     /// Who orders the slot: as terms say, or else as the ring has it.

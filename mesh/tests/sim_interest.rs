@@ -113,7 +113,7 @@ impl World {
     /// Puts what the node says onto the wire, and nothing else: answers and deliveries are not looked at.
     fn settle(&mut self, node: u16) {
         while let Some(output) = self.at(node).poll_output() {
-            if let Output::Send { to, frame, .. } = output {
+            if let Output::Send { to, frame, .. } | Output::Toss { to, frame, .. } = output {
                 self.sent += 1;
                 self.bytes += frame.len() as u64;
                 self.digests += u64::from(is_digest(&frame));
@@ -167,7 +167,7 @@ impl World {
         };
         self.at(owner).handle_publish(publish, Ask { shard: 0, token: 2 }, now, now_ms);
         let outputs = std::iter::from_fn(|| self.at(owner).poll_output());
-        outputs.filter_map(|output| if let Output::Send { to, .. } = output { Some(to.0) } else { None }).collect()
+        outputs.filter_map(|output| if let Output::Toss { to, .. } = output { Some(to.0) } else { None }).collect()
     }
 
     /// Messages and bytes since the last call, and the most bytes that were for one node.

@@ -196,6 +196,8 @@ pub(crate) struct Gateway {
     outgoing: Vec<Vec<Message>>,
     appends: Vec<Record>,
     sends: Vec<(NodeId, u8, Bytes)>,
+    /// What goes to peers if there is room for it.
+    tosses: Vec<(NodeId, u8, Bytes)>,
     tasks: Vec<Task>,
     draining: Option<drain::Drain>,
     /// Who wants to know what became of the slots.
@@ -236,6 +238,7 @@ impl Gateway {
             outgoing,
             appends: Vec::new(),
             sends: Vec::new(),
+            tosses: Vec::new(),
             tasks: Vec::new(),
             draining: None,
             census_asked: Vec::new(),

@@ -23,6 +23,8 @@ pub(crate) struct Tally {
     pub(crate) interest: i64,
     pub(crate) rejected: Vec<RejectReason>,
     pub(crate) dropped: Vec<DropReason>,
+    /// Volatile events that did not go to a node.
+    pub(crate) unreached: u64,
 }
 
 impl Tally {
@@ -43,6 +45,7 @@ impl Tally {
         metrics.lagging_members.inc_by(turn.lagging);
         metrics.rooms.inc_by(turn.rooms);
         metrics.interest_rooms.inc_by(turn.interest);
+        metrics.dropped.of(DropReason::Unreached).inc_by(turn.unreached);
         for reason in turn.rejected {
             metrics.rejected.of(reason).inc();
         }

@@ -24,6 +24,7 @@ use super::{
     history::RoomFacts,
     resume::Resume,
     starts::Starts,
+    volatile::Granted,
 };
 use crate::{
     NodeId,
@@ -122,6 +123,8 @@ pub(crate) struct Book {
     tail_bytes: usize,
     /// Which terms stamped what.
     pub(crate) starts: Starts,
+    /// As owner: who publishes volatile messages to its rooms and knows who wants them.
+    pub(crate) leases: BTreeMap<RoomKey, Granted>,
 }
 
 impl Book {
@@ -138,6 +141,7 @@ impl Book {
             tail: VecDeque::new(),
             tail_bytes: 0,
             starts: Starts::new(stamped),
+            leases: BTreeMap::new(),
         }
     }
 
@@ -222,10 +226,6 @@ impl Book {
         (frame.lineage, frame.term) = (term.lineage, term.number);
         if frame.origin.shard != MERGED {
             frame.time_ms = now_ms;
-        }
-        if frame.is_volatile() {
-            frame.prev = 0;
-            return Verdict::Release(Arc::new(frame), Stamp { lineage: term.lineage, n: 0 });
         }
         if !frame.id.is_empty()
             && let Some(stamp) = self.ids.answer(&frame.room, &frame.id, now)
@@ -364,11 +364,13 @@ impl Book {
         for room in self.rooms.values_mut() {
             room.nodes.retain(|have| *have != node);
         }
+        self.end_leases_of(node);
     }
 
     /// Forgets what is past retention.
     pub(crate) fn sweep(&mut self, limits: &Limits, now: Instant, now_ms: u64) {
         self.ids.expire(now);
+        self.expire_leases(now);
         let mut watermark = self.watermark;
         self.rooms.retain(|key, room| {
             let limits = limits.of(key);

@@ -43,6 +43,7 @@ impl Slots {
                 let known = digest(wanted.map(|(room, _)| room));
                 if known != told {
                     owner.drop_node(from);
+                    self.due_leases.insert(number);
                 }
                 known
             }

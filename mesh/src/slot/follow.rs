@@ -28,9 +28,15 @@ impl Slots {
         match LaneMessage::decode(&bytes)? {
             LaneMessage::Frame(frame) if frame.slot != frame.room.slot() => Err(DecodeError::MalformedName),
             LaneMessage::Frame(frame) if frame.term == 0 => {
-                if frame.origin.node == from {
+                if frame.origin.node == from && frame.is_volatile() {
+                    self.handle_volatile_publish(from, frame, now);
+                } else if frame.origin.node == from {
                     self.handle_remote_publish(from, frame, now, now_ms);
                 }
+                Ok(())
+            }
+            LaneMessage::Frame(frame) if frame.is_volatile() => {
+                self.handle_volatile(from, &Arc::new(frame));
                 Ok(())
             }
             LaneMessage::Frame(frame) => {
@@ -57,10 +63,12 @@ impl Slots {
             Control::InterestAdd { room } => self.handle_interest(from, &key(room)?),
             Control::InterestDrop { room } => {
                 let room = key(room)?;
-                if let Some(Slot::Owner(owner)) = self.slots.get_mut(&room.slot())
+                let slot = room.slot();
+                if let Some(Slot::Owner(owner)) = self.slots.get_mut(&slot)
                     && let Some(room) = owner.rooms.get_mut(&room)
                 {
                     room.nodes.retain(|node| *node != from);
+                    self.due_leases.insert(slot);
                 }
             }
             Control::InterestAck { room, lineage, head, last } => {
@@ -88,6 +96,10 @@ impl Slots {
             Control::Presence { room, said } => self.handle_said(from, &key(room)?, said, now, now_ms)?,
             Control::Slot { slot, say } => self.handle_say(from, slot, say, now, now_ms),
             Control::Told { shard, of, lane } => self.handle_told(from, (shard, of), lane, now),
+            Control::LeaseAsk { room } => {
+                self.handle_lease_ask(from, &key(room)?, now);
+            }
+            Control::Lease { room, upto, nodes } => self.handle_lease(from, &key(room)?, (upto, nodes), now),
             Control::Beat => {}
         }
         Ok(())
@@ -106,6 +118,7 @@ impl Slots {
         let RoomFacts { lineage, head, last } = owner.facts(room);
         let ack = Control::InterestAck { room: room.as_bytes(), lineage, head, last }.encode();
         self.send(from, number, ack);
+        self.due_leases.insert(number);
     }
 
     /// Says to the owner that this node wants `room`.
@@ -167,10 +180,6 @@ impl Slots {
             return;
         }
         let Some(followed) = follower.rooms.get_mut(&frame.room) else { return };
-        if frame.is_volatile() {
-            let shards = followed.shards;
-            return self.deliver(shards, frame);
-        }
         match &mut followed.stream {
             Stream::Asking { .. } => {}
             Stream::Filling { held, .. } => {

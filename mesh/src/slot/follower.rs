@@ -18,6 +18,7 @@ use super::{
     dedupe::RECENT_MAX,
     history::{RoomFacts, UNREACHABLE},
     log::RoomLog,
+    volatile::Lease,
 };
 use crate::{
     NodeId,
@@ -205,6 +206,10 @@ pub(crate) struct Follower {
     pub(crate) retry_at: Option<Instant>,
     /// The owner did not get or not take what it was sent: all is said again at the next retry, and nothing before it.
     pub(crate) again: bool,
+    /// Rooms whose volatile messages go straight to who wants them.
+    pub(crate) leases: BTreeMap<RoomKey, Lease>,
+    /// `oseq` of the last volatile message that went by the owner.
+    pub(crate) by_owner: u64,
     unanswered: VecDeque<Unanswered>,
     unanswered_bytes: usize,
 }
@@ -216,6 +221,8 @@ impl Follower {
             rooms: BTreeMap::new(),
             retry_at: None,
             again: false,
+            leases: BTreeMap::new(),
+            by_owner: 0,
             unanswered: VecDeque::new(),
             unanswered_bytes: 0,
         }

@@ -117,7 +117,7 @@ impl Slots {
         let Some(book) = seat.copy_mut().and_then(|copy| copy.book.as_mut()) else { return };
         while let Some(tailed) = book.show_next(n, &limits, now_ms) {
             book.remember(&tailed.frame, now);
-            if !tailed.frame.is_volatile() && limits.of(&tailed.frame.room).history_size > 0 {
+            if limits.of(&tailed.frame.room).history_size > 0 {
                 let bytes = plain(&tailed.keep);
                 self.outputs.push_back(Output::Append { frame: tailed.frame, bytes });
             }
@@ -206,18 +206,17 @@ impl Slots {
         for node in nodes {
             self.send(node, number, bytes.clone());
         }
-        if !frame.is_volatile() && self.config.limits.of(&frame.room).history_size > 0 {
+        if self.config.limits.of(&frame.room).history_size > 0 {
             self.outputs.push_back(Output::Append { frame: frame.clone(), bytes });
         }
-        if frame.is_volatile() || frame.n > delivered {
+        if frame.n > delivered {
             self.deliver(shards, frame);
         }
     }
 
-    /// Says what a turn has brought: acks to owners, and to replicas what was shown. `false` if there was nothing to say.
-    pub(super) fn say_due(&mut self) -> bool {
+    /// Says what a turn has brought: acks to owners, to replicas what was shown, and to lessees who wants their rooms.
+    pub(super) fn say_due(&mut self) {
         let (acks, shown) = (std::mem::take(&mut self.due_acks), std::mem::take(&mut self.due_shown));
-        let any = !acks.is_empty() || !shown.is_empty();
         for number in acks {
             let Some(seat) = self.seats.get(&number) else { continue };
             let term = seat.term;
@@ -236,6 +235,6 @@ impl Slots {
                 self.say(number, replica, Say::Shown { term: term.id, n });
             }
         }
-        any
+        self.say_leases();
     }
 }

@@ -47,7 +47,11 @@ impl Slots {
             prev: 0,
             time_ms: 0,
         };
-        self.publish_frame(frame, ask, true, now, now_ms);
+        if frame.is_volatile() {
+            self.publish_volatile(frame, ask, now);
+        } else {
+            self.publish_frame(frame, ask, true, now, now_ms);
+        }
     }
 
     /// Publishes a frame of this node, now or again after the slot changed hands.

@@ -97,6 +97,7 @@ impl Slots {
             Some(Slot::Owner(owner)) => {
                 if let Some(room) = owner.rooms.get_mut(room) {
                     room.shards.remove(shard);
+                    self.due_leases.insert(number);
                 }
             }
             Some(Slot::Follower(follower)) => {
@@ -340,7 +341,10 @@ impl Slots {
 
     fn add_member_shard(&mut self, room: &RoomKey, shard: u8) {
         let shards: Option<&mut Shards> = match self.slots.get_mut(&room.slot()) {
-            Some(Slot::Owner(owner)) => Some(&mut owner.room(room).shards),
+            Some(Slot::Owner(owner)) => {
+                self.due_leases.insert(room.slot());
+                Some(&mut owner.room(room).shards)
+            }
             Some(Slot::Follower(follower)) => follower.rooms.get_mut(room).map(|room| {
                 room.linger_until = None;
                 &mut room.shards

@@ -54,9 +54,12 @@ impl Slots {
         self.generations.remove(&node);
         self.told.remove(&node);
         self.resync.retain(|(have, _)| *have != node);
-        for slot in self.slots.values_mut() {
+        for (number, slot) in &mut self.slots {
             match slot {
-                Slot::Owner(owner) => owner.drop_node(node),
+                Slot::Owner(owner) => {
+                    owner.drop_node(node);
+                    self.due_leases.insert(*number);
+                }
                 Slot::Follower(follower) if follower.owner == Some(node) => {
                     for room in follower.rooms.values_mut() {
                         room.stream = Stream::Asking { asked_at: None };
@@ -78,7 +81,10 @@ impl Slots {
         let mut waiting = Vec::new();
         for (number, slot) in self.slots.iter_mut().filter(|(number, _)| lane_of(**number) == lane) {
             match slot {
-                Slot::Owner(owner) => owner.drop_node(node),
+                Slot::Owner(owner) => {
+                    owner.drop_node(node);
+                    self.due_leases.insert(*number);
+                }
                 Slot::Follower(follower) if follower.owner == Some(node) && follower.is_waiting() => {
                     waiting.push(*number);
                 }
@@ -121,6 +127,9 @@ impl Slots {
             return;
         }
         follower.again = false;
+        if self.links.contains(&node) {
+            follower.leases.clear();
+        }
         let mut rooms: Vec<RoomKey> = Vec::with_capacity(follower.rooms.len());
         for (key, room) in &mut follower.rooms {
             room.stream = Stream::Asking { asked_at: None };
@@ -163,6 +172,7 @@ impl Slots {
             follower.rooms.insert(key.clone(), followed);
         }
         book.rooms.values_mut().for_each(|room| room.nodes.clear());
+        book.leases.clear();
         self.slots.insert(number, Slot::Follower(follower));
         let here = |waiter: &Waiter| match waiter {
             Waiter::Here(ask, _) => Some(*ask),

@@ -17,6 +17,7 @@ mod presence;
 mod schedule;
 mod stories;
 mod storm;
+mod volatile;
 
 /// What a member of a room saw, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +257,12 @@ impl World {
                         None => {}
                     }
                 }
+                Output::Toss { to, lane: _, frame } => {
+                    let full = self.nodes[usize::from(to.0)].refuses(&frame);
+                    if let (Some(wire), false) = (self.wires.get_mut(&(node, to.0)), full) {
+                        wire.push_back(frame);
+                    }
+                }
                 Output::Fetch { read, from, request } if self.up.contains(&(node, from.0)) => {
                     let name = read << 16 | u64::from(node) << 8;
                     self.requests.insert(name, (node, read));
@@ -386,7 +393,9 @@ impl Node {
                 let frames = self.store.iter().filter(|frame| frame.slot == slot).cloned().collect();
                 self.slots.handle_scanned(scan, Some(Scanned { frames, next: 0 }), now, now_ms);
             }
-            Output::Send { .. } | Output::Fetch { .. } | Output::Respond { .. } => unreachable!("handled by the world"),
+            Output::Send { .. } | Output::Toss { .. } | Output::Fetch { .. } | Output::Respond { .. } => {
+                unreachable!("handled by the world")
+            }
         }
     }
 }

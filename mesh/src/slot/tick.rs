@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Answer, Ask, PendingJoin, Slot, Slots, follower::Follower, history::UNREACHABLE};
+use super::{Answer, Ask, PendingJoin, Slot, Slots, follower::Follower, history::UNREACHABLE, volatile};
 use crate::{room::RoomKey, wire::message::Control};
 
 /// How soon what waits in a slot is looked at again.
@@ -105,8 +105,10 @@ impl Slots {
         let turn = self.sweep_turn;
         let shards = u16::from(self.config.shards.max(1));
         for (number, slot) in &mut self.slots {
-            if let (Slot::Owner(owner), true) = (slot, (number / shards) % SWEEP_TURNS == turn) {
-                owner.sweep(&self.config.limits, now, now_ms);
+            match slot {
+                _ if (number / shards) % SWEEP_TURNS != turn => {}
+                Slot::Owner(owner) => owner.sweep(&self.config.limits, now, now_ms),
+                Slot::Follower(follower) => volatile::expire(&mut follower.leases, now),
             }
         }
         self.tell_digests(|number| (number / shards) % SWEEP_TURNS == turn);

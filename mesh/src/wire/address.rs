@@ -5,10 +5,29 @@
 use bytes::Bytes;
 
 use super::{
-    message::{Control, DecodeError, LaneKind, decode_whole},
+    message::{Control, DecodeError, KIND_CONTROL, KIND_FRAME, KIND_KEEP, decode_whole},
     triple,
 };
 use crate::room::RoomKey;
+
+/// What one application frame is, by its first byte.
+pub(super) enum LaneKind {
+    Frame,
+    Control,
+    Keep,
+}
+
+impl LaneKind {
+    pub(super) fn of(bytes: &[u8]) -> Result<LaneKind, DecodeError> {
+        match bytes.first() {
+            Some(&KIND_FRAME) => Ok(LaneKind::Frame),
+            Some(&KIND_CONTROL) => Ok(LaneKind::Control),
+            Some(&KIND_KEEP) => Ok(LaneKind::Keep),
+            Some(&kind) => Err(DecodeError::UnknownKind(kind)),
+            None => Err(DecodeError::Truncated),
+        }
+    }
+}
 
 /// Why a peer sent a room's frame here, read without decoding the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +80,8 @@ impl Address {
             Control::InterestAdd { room }
             | Control::InterestDrop { room }
             | Control::InterestAck { room, .. }
+            | Control::LeaseAsk { room }
+            | Control::Lease { room, .. }
             | Control::Presence { room, .. } => {
                 let room = RoomKey::from_bytes(Bytes::copy_from_slice(room)).ok_or(DecodeError::MalformedName)?;
                 Ok(Address::Slot(room.slot()))

@@ -17,17 +17,18 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use bytestring::ByteString;
 
 use super::{
+    address::LaneKind,
     presence::Said,
     triple::{self, Say, TermId},
 };
 use crate::{NodeId, room::RoomKey};
 
 /// First byte of a room frame.
-const KIND_FRAME: u8 = 0x20;
+pub(super) const KIND_FRAME: u8 = 0x20;
 /// First byte of a control message.
-const KIND_CONTROL: u8 = 0x21;
+pub(super) const KIND_CONTROL: u8 = 0x21;
 /// First byte of a frame for the replica (`triple`).
-pub(crate) const KIND_KEEP: u8 = 0x25;
+pub(super) const KIND_KEEP: u8 = 0x25;
 /// Version of the room frame's layout.
 const FRAME_VERSION: u8 = 1;
 /// Bytes of a room frame before its variable parts.
@@ -37,6 +38,8 @@ const CONTROL_LIMIT: usize = 64 * 1024;
 
 /// The message is kept in no history and has no offset.
 pub const FLAG_VOLATILE: u16 = 1;
+/// The term of a volatile message that is to be shown: none stamped it.
+pub(crate) const NO_TERM: u32 = u32::MAX;
 
 /// Why bytes are not a message of ours. The frame is dropped and counted; no state was touched.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -93,7 +96,7 @@ pub struct Frame {
     pub slot: u16,
     /// The unbroken history this offset belongs to; clients see it as `epoch`.
     pub lineage: u64,
-    /// Names the triple that stamped it.
+    /// Names the triple that stamped it; 0 = on its way to the owner.
     pub term: u32,
     /// Position in the slot; clients see it as `offset`. 0 = not stamped.
     pub n: u64,
@@ -255,7 +258,7 @@ pub enum Control<'a> {
         /// The room's last frame, or a bound at least that.
         last: u64,
     },
-    /// Owner → origin: `oseq` was stamped (`n == 0` for a volatile message).
+    /// Owner → origin: `oseq` was stamped.
     Published {
         /// The slot it went to.
         slot: u16,
@@ -328,6 +331,20 @@ pub enum Control<'a> {
     },
     /// I live. Said a few times a second to whom silence would mean something.
     Beat,
+    /// Origin → owner: a lease that is used ends soon.
+    LeaseAsk {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+    },
+    /// Owner → origin: who wants a room, for volatile messages (`slot::volatile`).
+    Lease {
+        /// `RoomKey` bytes.
+        room: &'a [u8],
+        /// The owner has handed out what the origin sent it in this slot up to this `oseq`; 0 = nobody asked, the set changed.
+        upto: u64,
+        /// The nodes without the origin, big-endian ordinals; `None` = nobody wants it, there is no lease.
+        nodes: Option<&'a [u8]>,
+    },
 }
 
 impl Control<'_> {
@@ -360,24 +377,6 @@ impl<'a> LaneMessage<'a> {
             LaneKind::Frame => Frame::decode(bytes.clone()).map(LaneMessage::Frame),
             LaneKind::Control => decode_whole(&bytes[1..]).map(LaneMessage::Control),
             LaneKind::Keep => triple::decode_keep(bytes.clone()).map(|(term, frame)| LaneMessage::Keep(term, frame)),
-        }
-    }
-}
-
-pub(super) enum LaneKind {
-    Frame,
-    Control,
-    Keep,
-}
-
-impl LaneKind {
-    pub(super) fn of(bytes: &[u8]) -> Result<LaneKind, DecodeError> {
-        match bytes.first() {
-            Some(&KIND_FRAME) => Ok(LaneKind::Frame),
-            Some(&KIND_CONTROL) => Ok(LaneKind::Control),
-            Some(&KIND_KEEP) => Ok(LaneKind::Keep),
-            Some(&kind) => Err(DecodeError::UnknownKind(kind)),
-            None => Err(DecodeError::Truncated),
         }
     }
 }

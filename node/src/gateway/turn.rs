@@ -129,6 +129,7 @@ impl Gateway {
                     self.tell_shard(ask.shard, Message::Answer { token: ask.token, answer });
                 }
                 Output::Send { to, lane, frame } => self.sends.push((to, lane, frame)),
+                Output::Toss { to, lane, frame } => self.tosses.push((to, lane, frame)),
                 Output::Append { frame, bytes } => self.appends.push(record(&frame, bytes)),
                 Output::Read { read, room, after, upto, count, newest } => {
                     let limit = usize::try_from(count).unwrap_or(usize::MAX);
@@ -162,9 +163,23 @@ impl Gateway {
                 self.context.shards[shard].send_all(outgoing.drain(..));
             }
         }
-        if self.sends.is_empty() {
-            return;
+        self.toss();
+        if !self.sends.is_empty() {
+            self.send(now);
         }
+    }
+
+    /// Gives peers what they may miss; what they will miss is counted.
+    fn toss(&mut self) {
+        let mut unreached = self.slots.take_unreached();
+        let tosses = std::mem::take(&mut self.tosses);
+        if let (Some(mesh), false) = (&self.context.mesh, tosses.is_empty()) {
+            unreached += mesh.send_spare(tosses) as u64;
+        }
+        self.tally.unreached += unreached;
+    }
+
+    fn send(&mut self, now: Instant) {
         let Some(mesh) = &self.context.mesh else { return self.sends.clear() };
         let batch = std::mem::take(&mut self.sends);
         let to: Vec<(NodeId, u8)> = batch.iter().map(|(to, lane, _)| (*to, *lane)).collect();

@@ -146,6 +146,7 @@ label! {
     /// Why an event was given up.
     DropReason as "reason" {
         Volatile = "volatile", "A volatile event met a busy connection.";
+        Unreached = "unreached", "A volatile event for a node to which there is no link, or no room to spare in its lane.";
         SlowConsumer = "slow_consumer", "Its connection was closed for lagging.";
         Mailbox = "mailbox", "The mailbox of a thread is full.";
         Mesh = "mesh", "The lane to a node is full or gone.";

@@ -9,6 +9,7 @@ enum Step {
     Join(u16, Want),
     Leave(u16),
     Publish(u16),
+    Volatile(u16),
     Cut(u16),
     Mend(u16),
     Refuse(u16, usize),
@@ -23,6 +24,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u16, prop_oneof![Just(Want::Nothing), (1..80u32).prop_map(Want::Last)]).prop_map(|(n, w)| Step::Join(n, w)),
         1 => (0..3u16).prop_map(Step::Leave),
         8 => (0..3u16).prop_map(Step::Publish),
+        4 => (0..3u16).prop_map(Step::Volatile),
         1 => (0..3u16).prop_map(Step::Cut),
         2 => (0..3u16).prop_map(Step::Mend),
         1 => (0..3u16, 1..4usize).prop_map(|(n, frames)| Step::Refuse(n, frames)),
@@ -57,6 +59,10 @@ fn run(steps: Vec<Step>) {
                 published += 1;
                 world.publish(node, &room, &published.to_string());
             }
+            Step::Volatile(node) => {
+                published += 1;
+                world.publish_with(node, &room, &format!("v{published}"), FLAG_VOLATILE, "");
+            }
             Step::Cut(of) => world.cut(link(of).0, link(of).1),
             Step::Mend(of) if !world.up.contains(&link(of)) => world.connect(link(of).0, link(of).1),
             Step::Mend(_) => {}
@@ -84,6 +90,7 @@ fn run(steps: Vec<Step>) {
     let owner = world.owner(&room);
     in_order(&world, owner);
     complete(&world, owner, &room);
+    once(&world, &room);
 }
 
 /// What one node publishes is stamped in the order in which it was published.
@@ -114,11 +121,27 @@ fn complete(world: &World, owner: usize, room: &RoomKey) {
             continue;
         }
         let live: Vec<&String> = stamped.iter().filter(|(n, _)| *n > fence.n).map(|(_, text)| text).collect();
-        let got = world.live(u16::try_from(number).unwrap(), room);
+        let mut got = world.live(u16::try_from(number).unwrap(), room);
+        got.retain(|text| !text.starts_with('v'));
         assert_eq!(got.iter().collect::<Vec<_>>(), live, "node {number} after its fence {fence:?}");
         let before: Vec<&String> = stamped.iter().filter(|(n, _)| *n <= fence.n).map(|(_, text)| text).collect();
         let past: Vec<String> = past.iter().map(|payload| String::from_utf8_lossy(payload).into_owned()).collect();
         assert_eq!(past.iter().collect::<Vec<_>>(), before[before.len() - past.len()..], "node {number}'s history");
+    }
+}
+
+/// What is volatile comes once or not, and was kept nowhere (`in_order` reads all that was).
+fn once(world: &World, room: &RoomKey) {
+    for node in 0..3 {
+        if !world.nodes[usize::from(node)].members.contains_key(room) {
+            continue;
+        }
+        let mut got = world.live(node, room);
+        got.retain(|text| text.starts_with('v'));
+        got.sort();
+        let all = got.len();
+        got.dedup();
+        assert_eq!(got.len(), all, "node {node} got something volatile twice");
     }
 }
 

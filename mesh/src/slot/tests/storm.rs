@@ -29,6 +29,7 @@ use crate::{
     },
 };
 
+mod chatter;
 mod clients;
 mod detector;
 mod faults;
@@ -77,6 +78,7 @@ enum Event {
     Drained { at: usize, since: Ms, away: Ms },
     Depart { at: usize, since: Ms },
     Publish(usize),
+    Chat,
     GiveUp { who: usize, seq: u32, token: u64 },
     Resend(usize),
     Attach(usize),
@@ -97,6 +99,8 @@ struct Plan {
     members: usize,
     /// Between two messages of a publisher, on average.
     every: Ms,
+    /// Between two volatile messages, on average; 0 = there are none.
+    chatter: Ms,
     /// The longest that something is on its way.
     delay: Ms,
     /// Of 1,000 questions to peers.
@@ -130,6 +134,7 @@ struct Storm {
     readings: BTreeMap<(usize, u64), Result<History, Refusal>>,
     tokens: u64,
     publishing: bool,
+    chatter: chatter::Chatter,
     /// Every slot had all its members once: from here on a frame needs two copies.
     full: bool,
     judge: Judge,
@@ -231,6 +236,7 @@ impl Storm {
             readings: BTreeMap::new(),
             tokens: 0,
             publishing: true,
+            chatter: chatter::Chatter::default(),
             full: false,
             trace: Trace::new(written),
             counts: BTreeMap::new(),
@@ -248,6 +254,9 @@ impl Storm {
             self.at(wait, Event::Start(at));
         }
         self.at(0, Event::Look);
+        if self.plan.chatter > 0 {
+            self.at(5_000, Event::Chat);
+        }
         for who in 0..self.plan.publishers {
             let (ids, window) = (self.rng.below(5) > 0, 1 + usize::try_from(self.rng.below(4)).unwrap());
             let (room, every) = (who % self.rooms.len(), self.plan.every);
@@ -335,6 +344,7 @@ impl Storm {
             Event::Drained { at, since, away } => self.drained(at, since, away),
             Event::Depart { at, since } => self.depart(at, since),
             Event::Publish(who) => self.publish(who),
+            Event::Chat => self.chat(),
             Event::GiveUp { who, seq, token } => self.give_up(who, seq, token),
             Event::Resend(who) => self.resend(who),
             Event::Attach(who) => self.attach(who),

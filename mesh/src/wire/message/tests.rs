@@ -54,6 +54,11 @@ fn control_messages_have_the_bytes_they_always_had() {
     assert_eq!(&Control::InterestDigest(7, 2, 5).encode()[..], &[0x21, 9, 7, 2, 5]);
     assert_eq!(&Control::InterestLost(7).encode()[..], &[0x21, 10, 7]);
     assert_eq!(&Control::Resend { slot: 7 }.encode()[..], &[0x21, 7, 7]);
+    assert_eq!(&Control::LeaseAsk { room: b"/\0a" }.encode()[..], &[0x21, 14, 3, b'/', 0, b'a']);
+    let lease = |upto, nodes| Control::Lease { room: b"/\0a", upto, nodes }.encode();
+    let golden = [0x21, 15, 3, b'/', 0, b'a', 251, 44, 1, 1, 4, 0, 2, 1, 3];
+    assert_eq!(&lease(300, Some([0, 2, 1, 3].as_slice()))[..], &golden);
+    assert_eq!(&lease(0, None)[..], &[0x21, 15, 3, b'/', 0, b'a', 0, 0]);
 }
 
 #[test]

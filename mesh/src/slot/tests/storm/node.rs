@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Event, Ms, Storm, TICK, clients::Asked, judge::Key, network::Told, probe, store::Store};
+use super::{Event, Ms, Storm, TICK, chatter, clients::Asked, judge::Key, network::Told, probe, store::Store};
 use crate::{
     LANES, NodeId, View,
     slot::{Answer, Ask, Config, Found, Output, Publish, Resume, Scanned, Slots, Want},
@@ -29,6 +29,7 @@ pub(super) enum Input {
     Read { read: u64, found: Option<Found> },
     Scanned { scan: u64, scanned: Option<Scanned> },
     Publish { room: usize, key: Key, ids: bool, ask: Ask },
+    Chat { room: usize, number: u64 },
     Join { room: usize, want: Want, ask: Ask },
     Leave { room: usize, shard: u8 },
     History { room: usize, want: Want, ask: Ask },
@@ -235,6 +236,9 @@ impl Storm {
                 };
                 slots.handle_publish(publish, ask, now, now_ms);
             }
+            Input::Chat { room, number } => {
+                slots.handle_publish(chatter::publish(&rooms[room], number), chatter::ASK, now, now_ms);
+            }
             Input::Join { room, want, ask } => slots.handle_join(&rooms[room].clone(), want, ask, now, now_ms),
             Input::Leave { room, shard } => slots.handle_leave(&rooms[room].clone(), shard, now),
             Input::History { room, want, ask } => slots.handle_history(&rooms[room].clone(), want, ask, now_ms),
@@ -264,6 +268,7 @@ impl Storm {
     fn perform_one(&mut self, at: usize, output: Output, refused: &mut Vec<(NodeId, u8)>) {
         let (now, generation) = (self.now, self.nodes[at].generation);
         match output {
+            Output::Deliver { shard, frame } if frame.is_volatile() => self.heard(at, shard, &frame),
             Output::Deliver { shard, frame } => {
                 self.trace.note(now, at, "delivers", &[u64::from(shard), frame.lineage, frame.n], || {
                     format!("{:?} n {} of {:x} to shard {shard}", Key::decode(&frame.payload), frame.n, frame.lineage)
@@ -288,7 +293,11 @@ impl Storm {
                     refused.push((to, lane));
                 }
             }
+            Output::Toss { to, lane, frame } => {
+                self.send(at, usize::from(to.0), lane, frame);
+            }
             Output::Append { frame, bytes: _ } => {
+                self.must_not_be_volatile(at, &frame);
                 let place = (frame.lineage, frame.n);
                 self.nodes[at].holds.entry(frame.slot).or_default().insert(place);
                 if let Some(fate) = Key::decode(&frame.payload).and_then(|key| self.judge.fates.get_mut(&key)) {

@@ -20,6 +20,7 @@ const QUIET: Plan = Plan {
     publishers: 4,
     members: 5,
     every: 150,
+    chatter: 0,
     delay: 60,
     questions_lost: 0,
     faults: &[],
@@ -67,6 +68,8 @@ const RUNS: &[Run] = &[
     Run { name: "two-nodes", plan: |_| two(), script: Storm::trouble_two },
     Run { name: "one-node", plan: |_| one(), script: Storm::restart_one },
     Run { name: "jumpy", plan: jumpy, script: Storm::rage },
+    Run { name: "chatter", plan: chatter, script: Storm::rage },
+    Run { name: "chatter-owner", plan: |_| Plan { chatter: 50, ..QUIET }, script: |storm| storm.kill(OWNER) },
     Run { name: "storm", plan: storm, script: Storm::rage },
 ];
 
@@ -98,6 +101,11 @@ fn one() -> Plan {
 fn jumpy(rng: &mut SplitMix) -> Plan {
     use Fault::{Break, Full, Pause, Slow};
     Plan { faults: &[Break, Break, Full, Slow, Pause], calm: 900, volumes_lost: false, ..storm(rng) }
+}
+
+/// With volatile messages among the others.
+fn chatter(rng: &mut SplitMix) -> Plan {
+    Plan { chatter: 50, ..jumpy(rng) }
 }
 
 /// Everything at random.
@@ -312,6 +320,7 @@ fn act(storm: &mut Storm, run: &Run) -> Option<()> {
     storm.publishing = false;
     storm.come_to_rest(rest::HEALS_WITHIN)?;
     storm.pass(1_000).then_some(())?;
+    (storm.plan.chatter == 0 || storm.everybody_hears()).then_some(())?;
     let finals = storm.settle();
     let ended = lineages.iter().zip(&finals).position(|(before, after)| *before != 0 && before != after);
     let clean = storm.nodes.len() == 1 && storm.judge.crashes.is_empty();
@@ -422,6 +431,14 @@ fn one_node_and_two_keep_their_weaker_promises() {
 fn storms_break_no_promise() {
     let sums = check("jumpy", 1..9);
     assert!(sums["acked"] > 1_000 && sums["pauses"] > 5 && sums["terms"] > 20, "{sums:?}");
+}
+
+#[test]
+fn what_is_volatile_comes_once_or_not_and_always_when_all_is_well() {
+    for name in ["chatter", "chatter-owner"] {
+        let sums = check(name, SEEDS);
+        assert!(sums["said"] > 1_000 && sums["heard"] > sums["said"], "{name}: {sums:?}");
+    }
 }
 
 #[test]
