@@ -16,7 +16,7 @@ use crate::{
         header::{self, FrameError, Kind},
         message::{Control, Frame, LaneMessage},
         presence::Said,
-        request::{Figures, Request},
+        request::{Figures, Request, Seats},
         triple,
     },
 };
@@ -131,6 +131,9 @@ pub fn messages(data: &[u8]) {
     slot::assert_one_page(bytes);
     if let Ok(request) = Request::decode(data) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
+    }
+    if let Ok(seats) = Seats::decode(data) {
+        assert_eq!(Seats::decode(&seats.encode()), Ok(seats));
     }
     if let Ok(figures) = Figures::decode(data) {
         assert_eq!(Figures::decode(&figures.encode()), Ok(figures));

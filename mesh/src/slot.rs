@@ -49,6 +49,7 @@ mod reading;
 mod resume;
 mod roles;
 mod seat;
+mod seating;
 mod shards;
 mod starts;
 mod terms;

@@ -28,7 +28,7 @@ use crate::metrics::{Format, Metrics};
 
 pub use cluster::{
     BoxFuture, ClusterInfo, ClusterReport, LinkReport, LinkState, MemberReport, MemberState, OpenReport,
-    PlacementReport,
+    PlacementReport, SeatsReport,
 };
 pub use health::{Check, Fact, HEARTBEAT_MAX, Health, Report};
 
@@ -148,7 +148,7 @@ struct RoomQuery {
 }
 
 async fn room(Extract(state): Extract<State>, Path(room): Path<String>, Query(query): Query<RoomQuery>) -> Response {
-    Json(state.cluster.placement(query.namespace.as_deref().unwrap_or("/"), &room)).into_response()
+    Json(state.cluster.placement(query.namespace.as_deref().unwrap_or("/"), &room).await).into_response()
 }
 
 async fn page() -> Html<&'static str> {

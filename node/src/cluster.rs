@@ -26,6 +26,8 @@ use crate::{
     metrics::{self, Label as _, Lane, MeshRefusal},
 };
 
+mod placement;
+
 /// How long a peer may take to tell its figures.
 const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -135,16 +137,8 @@ impl ClusterInfo for Cluster {
         })
     }
 
-    fn placement(&self, namespace: &str, room: &str) -> PlacementReport {
-        let slot = mesh::slot_of(namespace, room);
-        let [owner, replica, witness] = match &self.context.mesh {
-            Some(mesh) => {
-                let view = mesh.view();
-                view.table.triple(slot).map(|node| node.map(|node| name(&view, node)))
-            }
-            None => [Some(self.context.config.cluster.node.clone()), None, None],
-        };
-        PlacementReport { namespace: namespace.to_owned(), room: room.to_owned(), slot, owner, replica, witness }
+    fn placement<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, PlacementReport> {
+        Box::pin(self.place(namespace, room))
     }
 }
 

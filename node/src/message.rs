@@ -11,7 +11,7 @@ use mesh::{
     NodeId, Responder, View,
     room::RoomKey,
     slot::{Answer, Ask, Census, Change, Found, Member, Publish, Scanned, Stamp, Want},
-    wire::{direct::Direct, message::Frame, sockets::Done},
+    wire::{direct::Direct, message::Frame, request::Seats, sockets::Done},
 };
 use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
@@ -99,6 +99,8 @@ pub(crate) enum Message {
     Scanned { scan: u64, scanned: Option<Scanned> },
     /// Say what this node is to how many of this shard's slots, when all that was decided until then has left.
     Census { reply: oneshot::Sender<Census> },
+    /// Say what this node knows of the seats of a slot.
+    Seats { slot: u16, reply: oneshot::Sender<Seats> },
     /// Close every connection at this pace and tell when the last one is gone.
     Drain { per_second: usize, done: oneshot::Sender<()> },
 }
@@ -148,6 +150,7 @@ impl Weigh for Message {
             | Message::LinkUp { .. }
             | Message::LinkDown(_)
             | Message::Census { .. }
+            | Message::Seats { .. }
             | Message::Drain { .. } => 0,
         };
         OVERHEAD + payload

@@ -125,10 +125,10 @@ impl Peers {
                     self.to_slot(room.slot(), Message::PeerRequest { body: body.clone(), responder });
                 }
             }
-            Ok(Request::Copy { slot, .. }) if slot < SLOTS => {
+            Ok(Request::Copy { slot, .. } | Request::Seats { slot }) if slot < SLOTS => {
                 self.to_slot(slot, Message::PeerRequest { body: body.clone(), responder });
             }
-            Ok(Request::Copy { slot, .. }) => {
+            Ok(Request::Copy { slot, .. } | Request::Seats { slot }) => {
                 tracing::debug!(slot, "refused a peer's question about a slot that is none");
             }
             Ok(Request::Sockets { audience, deed }) => {

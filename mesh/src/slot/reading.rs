@@ -130,6 +130,10 @@ impl Slots {
             }
             Ok(Request::Presence { room }) => return self.handle_presence_request(request, room),
             Ok(Request::Copy { slot, after }) => return self.handle_copy_request(request, slot, after),
+            Ok(Request::Seats { slot }) => {
+                let body = self.seats(slot).encode();
+                return self.outputs.push_back(Output::Respond { request, body });
+            }
             Ok(Request::Figures | Request::Sockets { .. }) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };

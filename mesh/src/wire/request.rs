@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::{
     message::{DecodeError, config, decode_whole},
     sockets::{Audience, Deed},
+    triple::Term,
 };
 
 /// What a node asks another on a stream of its own.
@@ -49,6 +50,11 @@ pub enum Request<'a> {
         /// Where to go on, as `slot::copying` writes it.
         after: &'a [u8],
     },
+    /// What the node knows of the seats of a slot. Answered by `Seats`.
+    Seats {
+        /// The slot.
+        slot: u16,
+    },
 }
 
 impl<'a> Request<'a> {
@@ -89,6 +95,47 @@ pub struct OpenSlots {
     pub witness: u32,
     /// Of the owned ones, those that one loss would damage.
     pub single_copy: u32,
+}
+
+/// Answer to `Request::Seats`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub struct Seats {
+    /// The newest term of the slot that the node has heard of; `None` = it knows of none.
+    pub term: Option<Term>,
+    /// What it is in it.
+    pub part: Part,
+}
+
+/// What a node is in a term.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Encode, BorrowDecode)]
+pub enum Part {
+    /// Nothing.
+    #[default]
+    None,
+    /// The owner, and it leads.
+    Owner {
+        /// Its replica could take over.
+        copied: bool,
+    },
+    /// The replica.
+    Replica {
+        /// It could take over.
+        whole: bool,
+    },
+    /// The witness.
+    Witness,
+}
+
+impl Seats {
+    /// The answer's bytes.
+    pub fn encode(&self) -> Bytes {
+        bincode::encode_to_vec(self, config()).unwrap_or_default().into()
+    }
+
+    /// Reads an answer.
+    pub fn decode(bytes: &[u8]) -> Result<Seats, DecodeError> {
+        decode_whole(bytes)
+    }
 }
 
 impl Figures {

@@ -15,8 +15,8 @@ pub trait ClusterInfo: Send + Sync {
     /// The cluster as this node sees it now. Must answer in bounded time, whatever other nodes do.
     fn cluster(&self) -> BoxFuture<'_, ClusterReport>;
 
-    /// Who has which part in a room's slot, as this node sees it now.
-    fn placement(&self, namespace: &str, room: &str) -> PlacementReport;
+    /// Who has which part in a room's slot now. Must answer in bounded time, whatever other nodes do.
+    fn placement<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, PlacementReport>;
 }
 
 /// The cluster as one node sees it.
@@ -94,11 +94,36 @@ pub struct PlacementReport {
     pub room: String,
     /// Its slot.
     pub slot: u16,
-    /// Who orders it.
+    /// Who orders it; `None` if no node that answered knows that anybody does: nobody has used it yet.
     pub owner: Option<String>,
-    /// Who comes next on the ring and holds the second copy where there are two.
+    /// Who holds the second copy.
     pub replica: Option<String>,
     /// Who votes on it.
+    pub witness: Option<String>,
+    /// The owner says so itself; else it is what others last heard.
+    pub leads: bool,
+    /// The number of the term that gave them their seats.
+    pub term: Option<u32>,
+    /// The room's epoch.
+    pub epoch: Option<String>,
+    /// The replica has all that anybody has seen; `None` if there is none, or nobody who knows answered.
+    pub replica_whole: Option<bool>,
+    /// Who should have the seats.
+    pub ring: SeatsReport,
+    /// Somebody did not answer.
+    pub partial: bool,
+    /// Who.
+    pub silent: Vec<String>,
+}
+
+/// The seats of a slot. Nodes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeatsReport {
+    /// Orders it.
+    pub owner: Option<String>,
+    /// Holds the second copy.
+    pub replica: Option<String>,
+    /// Votes on it.
     pub witness: Option<String>,
 }
 

@@ -30,9 +30,10 @@ impl ClusterInfo for Alone {
         Box::pin(std::future::ready(report.judge()))
     }
 
-    fn placement(&self, namespace: &str, room: &str) -> PlacementReport {
+    fn placement<'a>(&'a self, namespace: &'a str, room: &'a str) -> BoxFuture<'a, PlacementReport> {
         let owner = Some("node-0".to_owned());
-        PlacementReport { namespace: namespace.to_owned(), room: room.to_owned(), slot: 7, owner, ..Default::default() }
+        let (namespace, room) = (namespace.to_owned(), room.to_owned());
+        Box::pin(std::future::ready(PlacementReport { namespace, room, slot: 7, owner, ..Default::default() }))
     }
 }
 
@@ -150,8 +151,11 @@ async fn the_cluster_has_the_shape_of_the_contract() {
 #[tokio::test]
 async fn a_room_is_found_by_its_encoded_name_in_its_namespace() {
     let (status, body) = get(&state(true), "/api/rooms/a%2Fb%20c?namespace=%2Fchat").await;
-    let expected =
-        json!({"namespace": "/chat", "room": "a/b c", "slot": 7, "owner": "node-0", "replica": null, "witness": null});
+    let nobody = json!({"owner": null, "replica": null, "witness": null});
+    let expected = json!({
+        "namespace": "/chat", "room": "a/b c", "slot": 7, "owner": "node-0", "replica": null, "witness": null,
+        "leads": false, "term": null, "epoch": null, "replica_whole": null, "ring": nobody, "partial": false, "silent": [],
+    });
     assert_eq!((status, body), (StatusCode::OK, expected));
     let (_, body) = get(&state(true), "/api/rooms/lobby").await;
     assert_eq!((&body["namespace"], &body["room"]), (&json!("/"), &json!("lobby")));

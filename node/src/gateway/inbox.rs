@@ -81,6 +81,7 @@ impl Gateway {
                 self.tally.reads += 1;
                 self.slots.handle_scanned(scan, scanned, now, now_ms);
             }
+            Message::Seats { slot, reply: to } => reply(to, self.slots.seats(slot)),
             Message::Census { reply } => self.census_asked.push(reply),
             Message::Drain { per_second, done } => self.start_drain(Drain::new(per_second, done, now), now),
         }

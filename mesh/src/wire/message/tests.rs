@@ -101,6 +101,30 @@ fn requests_have_the_bytes_they_always_had() {
     let golden: &[u8] = &[4, 251, 44, 1, 2, 7, 0];
     assert_eq!(copy.encode(), golden);
     assert_eq!(Request::decode(golden), Ok(copy));
+    assert_eq!(&Request::Seats { slot: 300 }.encode()[..], &[5, 251, 44, 1]);
+}
+
+#[test]
+fn what_is_known_of_seats_has_the_bytes_it_always_had() {
+    use crate::wire::{
+        request::{Part, Seats},
+        triple::{Life, Term, TermId, Triple},
+    };
+    let id = TermId { number: 3, lineage: 9 };
+    let triple = Triple { owner: Life { node: NodeId(2), generation: 7 }, replica: None, witness: None };
+    let term = Some(Term { id, parent: id, triple });
+    let golden: [(Part, &[u8]); 4] = [
+        (Part::None, &[0]),
+        (Part::Owner { copied: true }, &[1, 1]),
+        (Part::Replica { whole: false }, &[2, 0]),
+        (Part::Witness, &[3]),
+    ];
+    for (part, bytes) in golden {
+        let whole = [&[1, 3, 9, 3, 9, 2, 7, 0, 0], bytes].concat();
+        assert_eq!(Seats { term, part }.encode(), whole);
+        assert_eq!(Seats::decode(&whole), Ok(Seats { term, part }));
+    }
+    assert_eq!(&Seats::default().encode()[..], &[0, 0]);
 }
 
 #[test]
@@ -144,6 +168,7 @@ proptest! {
         let _ = Frame::decode(bytes.clone());
         let _ = crate::wire::request::Request::decode(&bytes);
         let _ = crate::wire::request::Figures::decode(&bytes);
+        let _ = crate::wire::request::Seats::decode(&bytes);
     }
 
     #[test]
