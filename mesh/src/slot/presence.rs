@@ -94,6 +94,8 @@ pub(crate) struct Presence {
     /// The process of each node that was last linked to.
     generations: BTreeMap<NodeId, u64>,
     rolls: HashMap<RoomKey, Roll>,
+    /// Slots that another node led a moment ago, and until when others may know of members there that we do not.
+    taken: BTreeMap<u16, Instant>,
     /// Owners hold their lists back until then.
     settle_at: Option<Instant>,
     /// Rooms where somebody waits for an owner.
@@ -113,6 +115,7 @@ impl Presence {
             here: BTreeSet::new(),
             generations: BTreeMap::new(),
             rolls: HashMap::new(),
+            taken: BTreeMap::new(),
             settle_at: None,
             waiting: BTreeSet::new(),
             wake_at: None,
@@ -121,10 +124,24 @@ impl Presence {
         }
     }
 
+    /// The roll of a room, if need be a new one. Where another owner had one a moment ago, the others are heard first.
+    fn roll(&mut self, room: &RoomKey, owner: Option<NodeId>, now: Instant) -> &mut Roll {
+        let taken = owner == Some(self.me) && self.taken.get(&room.slot()).is_some_and(|until| now < *until);
+        if taken && !self.rolls.contains_key(room) {
+            self.settle_at.get_or_insert(now + SETTLE);
+        }
+        self.rolls.entry(room.clone()).or_insert_with(|| Roll::new(owner))
+    }
+
+    /// This node leads a slot that another one led.
+    pub(super) fn take(&mut self, slot: u16, now: Instant) {
+        self.taken.insert(slot, now + self.ghost);
+    }
+
     /// A member of this node shows itself; its join proceeds when it is listed.
     fn enter(&mut self, room: &RoomKey, owner: Option<NodeId>, member: Member, join: PendingJoin, now: Instant) {
         let me = self.me;
-        let roll = self.rolls.entry(room.clone()).or_insert_with(|| Roll::new(owner));
+        let roll = self.roll(room, owner, now);
         let is_new = roll.add_own(member.clone(), join.ask.shard);
         if roll.owner == Some(me) {
             if self.list(room, me, member.clone()) == Err(Crowded) {
@@ -194,7 +211,7 @@ impl Presence {
             }
             Said::Mine { part } => {
                 if owner == Some(self.me) {
-                    self.rolls.entry(room.clone()).or_insert_with(|| Roll::new(owner));
+                    self.roll(room, owner, now);
                 }
                 Ok(self.handle_mine(from, room, Parted::decode(part)?, now))
             }
@@ -255,6 +272,7 @@ impl Presence {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.taken.retain(|_, until| now < *until);
         let settles = self.settle_at.is_some_and(|at| at <= now);
         self.settle_at = self.settle_at.filter(|_| !settles);
         // Ghosts leave before joins go on: a list is read when its join does, and must not be ahead of the notices.

@@ -197,6 +197,10 @@ impl Slots {
             Some(Slot::Follower(follower)) => Some(follower),
             Some(Slot::Owner(_)) | None => None,
         };
+        let led = follower.as_ref().and_then(|follower| follower.owner).is_some_and(|owner| owner != self.config.node);
+        if led || begins.is_none() {
+            self.presence.take(number, now);
+        }
         let readings = self.take_readings(number);
         book.inherit(now);
         let mut missed = Vec::new();

@@ -108,15 +108,21 @@ impl World {
 
     /// The node says that it goes; everybody hears it.
     fn drain(&mut self, node: u16) {
-        let ids: Vec<NodeId> = (0..u16::try_from(self.nodes.len()).unwrap()).map(NodeId).collect();
+        let all: Vec<u16> = (0..u16::try_from(self.nodes.len()).unwrap()).collect();
+        self.drain_of(node, &all);
+    }
+
+    /// The same where not all nodes are there.
+    fn drain_of(&mut self, node: u16, all: &[u16]) {
+        let ids: Vec<NodeId> = all.iter().copied().map(NodeId).collect();
         let mut view = view_of(&ids);
         let at = view.members.iter().position(|member| member.node == NodeId(node)).unwrap();
         let leaving = crate::Member { state: crate::MemberState::Draining, ..view.members.remove(at) };
         view.outside.push(leaving);
         let staying: Vec<NodeId> = ids.into_iter().filter(|id| *id != NodeId(node)).collect();
         view.table = Arc::new(Table::build(&staying));
-        for at in &mut self.nodes {
-            at.slots.handle_view(&view, self.now, self.now_ms);
+        for at in all {
+            self.nodes[usize::from(*at)].slots.handle_view(&view, self.now, self.now_ms);
         }
     }
 

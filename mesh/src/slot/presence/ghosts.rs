@@ -15,6 +15,14 @@ impl Presence {
         self.ghosts.insert(node, now + self.ghost);
     }
 
+    /// So are those of a node that has not spoken, unless they are already and it is not in the view: then it is not slow but
+    /// gone, and slots that change hands keep nobody alive.
+    pub(super) fn begin_haunting(&mut self, node: NodeId, now: Instant) {
+        if self.here.contains(&node) || !self.ghosts.contains_key(&node) {
+            self.haunt(node, now);
+        }
+    }
+
     /// So are those of nodes that are in the view no more, whether or not their links were seen to break.
     pub(super) fn handle_members(&mut self, here: BTreeSet<NodeId>, now: Instant) {
         let before = std::mem::replace(&mut self.here, here);

@@ -120,7 +120,7 @@ impl Presence {
         for room in rooms {
             for (node, member) in self.rolls.get(&room).map(|roll| roll.unheard(me)).unwrap_or_default() {
                 self.ask_about(node, &room, &member);
-                self.haunt(node, now);
+                self.begin_haunting(node, now);
             }
             self.pay(&room);
             self.advance(&room);

@@ -288,7 +288,7 @@ fn another_process_of_a_node_has_none_of_its_members() {
 
 #[test]
 fn a_dead_owners_members_are_ghosts_at_the_next_one_whatever_it_knew() {
-    for (first, shown) in [(true, [0, 1])] {
+    for (first, shown) in [(true, [0, 1]), (false, [0, 1])] {
         // `next` has a member of its own.
         let (mut world, room) = (World::settled(), room_of(2, 3));
         let next = Table::build(&[NodeId(0), NodeId(1)]).owner(room.slot()).unwrap().0;
@@ -311,6 +311,30 @@ fn a_dead_owners_members_are_ghosts_at_the_next_one_whatever_it_knew() {
         world.pass(Duration::from_secs(7));
         assert_eq!(world.told(watcher), ["-2"]);
     }
+}
+
+#[test]
+fn a_room_that_changes_hands_keeps_no_ghost_longer() {
+    let (mut world, room) = (World::new(4), room_of(3, 4));
+    (0..4).for_each(|node| world.generation(node, 1));
+    world.pass(Duration::from_secs(2));
+    for (node, id) in [(0, "a"), (1, "b"), (2, "c")] {
+        world.show(node, &room, id);
+    }
+    world.settle();
+    (0..2).for_each(|node| drop(world.told(node)));
+    world.view(&[0, 1, 3]);
+    for other in [0, 1, 3] {
+        world.cut(other, 2);
+    }
+    world.pass(GHOST - Duration::from_secs(2));
+    world.drain_of(3, &[0, 1, 3]);
+    world.pass(Duration::from_secs(1));
+    let leads = world.nodes[3].slots.slots.get(&room.slot());
+    assert!(matches!(leads, Some(Slot::Follower(_))), "the room was not handed over");
+    assert!((0..2).all(|node| world.told(node).is_empty()));
+    world.pass(Duration::from_secs(3));
+    assert!((0..2).all(|node| world.told(node) == ["-c"]), "a ghost stays because its room moved");
 }
 
 #[test]
