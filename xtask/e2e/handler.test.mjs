@@ -164,7 +164,7 @@ for (const shards of [1, 2]) {
       const anonymous = await rejection(node().url, {}, "/members");
       assert.deepEqual(anonymous.data, { code: "unauthorized" });
       const unknown = await rejection(node().url, {}, "/nowhere");
-      assert.deepEqual([unknown.message, unknown.data], ["Invalid namespace", undefined]);
+      assert.deepEqual([unknown.message, unknown.data], ["Invalid namespace", { code: "bad_request" }]);
       const member = await connect(node().url, { auth: { user: "ann" } }, "/members");
       member.disconnect();
     });

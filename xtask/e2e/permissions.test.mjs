@@ -115,7 +115,7 @@ for (const size of [1, 3]) {
 
     test("a namespace that is not written does not exist", async () => {
       const why = await on(0, "/other").then(() => assert.fail("let in"), (error) => error);
-      assert.equal(why.message, "Invalid namespace");
+      assert.deepEqual([why.message, why.data], ["Invalid namespace", { code: "bad_request" }]);
     });
 
     test("refusals are counted by their reason", async () => {

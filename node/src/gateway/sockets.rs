@@ -96,7 +96,10 @@ impl Gateway {
         }
         match self.exists(key, &namespace, now) {
             Some(true) => {}
-            Some(false) => return self.refuse_connect(key, namespace, r#"{"message":"Invalid namespace"}"#.to_owned()),
+            Some(false) => {
+                let why = Refused::bad_request("Invalid namespace");
+                return self.refuse_connect(key, namespace, why.connect_error());
+            }
             None => return,
         }
         match self.admit(key, &namespace, auth, now) {

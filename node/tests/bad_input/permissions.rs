@@ -304,8 +304,9 @@ fn namespaces() -> Vec<Row> {
             Row::new(&format!("permission: a namespace that is not written, {namespace}"), move |node| {
                 let mut socket = client(node.clients, "/")?;
                 socket.text(&format!("40{namespace},{{\"user\":\"ann\"}}"));
+                let refusal = r#"{"data":{"code":"bad_request"},"message":"Invalid namespace"}"#;
                 match socket.packet() {
-                    Frame::Text(no) if no == format!(r#"44{namespace},{{"message":"Invalid namespace"}}"#) => {}
+                    Frame::Text(no) if no == format!("44{namespace},{refusal}") => {}
                     other => return unexpected("Invalid namespace", other),
                 }
                 hears_nothing(&mut socket, "/")

@@ -233,7 +233,12 @@ fn a_namespace_that_is_not_accepted_is_refused_and_others_still_open() {
     let sid = world.open();
     world.post(&sid, "40/closed,\x1e40/open,");
     let said = world.poll(&sid).unwrap();
-    assert!(said.starts_with("44/closed,{\"message\":\"Invalid namespace\"}\x1e40/open,"), "{said}");
+    assert!(
+        said.starts_with(
+            "44/closed,{\"data\":{\"code\":\"bad_request\"},\"message\":\"Invalid namespace\"}\x1e40/open,"
+        ),
+        "{said}"
+    );
     assert_eq!(world.handler.calls(), ["connect /open -"]);
 }
 
