@@ -117,7 +117,7 @@ pub(crate) struct RunArgs {
     /// Write everything as JSON to this file; `-` is stdout (the text report then goes to stderr).
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// `room` for Starling, `emit:JOIN,PUBLISH` for application events of any Socket.IO server.
+    /// `room` for Starling, `volatile` for its messages without order and history, `emit:JOIN,PUBLISH` for application events of any Socket.IO server.
     #[arg(long, default_value = "room")]
     dialect: Dialect,
     /// A server process on this machine whose CPU and memory are read; repeatable.

@@ -12,6 +12,8 @@ const EVENT: &str = "m";
 pub(crate) enum Dialect {
     /// `room:join {room}` and `room:publish {room, event, args}`, both acked with `{ok, …}`.
     Room,
+    /// The same with `volatile: true`: what is published has no place and no order.
+    Volatile,
     /// `JOIN(room)`, acked with anything, and `PUBLISH(room, payload)`, not acked.
     Emit {
         /// Name of the event that joins.
@@ -61,8 +63,10 @@ impl Dialect {
     /// The packet that joins `room`, to be answered under `id`.
     pub(super) fn join_packet(&self, namespace: &str, id: u64, room: &str, history: u32) -> Vec<u8> {
         let args = match self {
-            Dialect::Room if history > 0 => json!(["room:join", {"room": room, "history": {"last": history}}]),
-            Dialect::Room => json!(["room:join", {"room": room}]),
+            Dialect::Room | Dialect::Volatile if history > 0 => {
+                json!(["room:join", {"room": room, "history": {"last": history}}])
+            }
+            Dialect::Room | Dialect::Volatile => json!(["room:join", {"room": room}]),
             Dialect::Emit { join, .. } => json!([join, room]),
         };
         format!("42{}{id}{args}", prefix(namespace)).into_bytes()
@@ -79,6 +83,13 @@ impl Dialect {
                 tail: br#""]}]"#,
                 answered: true,
             },
+            Dialect::Volatile => PublishTemplate {
+                head,
+                middle: format!(r#"["room:publish",{{"room":{room},"event":"{EVENT}","volatile":true,"args":[""#)
+                    .into_bytes(),
+                tail: br#""]}]"#,
+                answered: true,
+            },
             Dialect::Emit { publish, .. } => PublishTemplate {
                 head,
                 middle: format!(r#"[{},{room},""#, json!(publish)).into_bytes(),
@@ -92,7 +103,7 @@ impl Dialect {
     pub(crate) fn answer(&self, body: &[u8]) -> Answer {
         match self {
             Dialect::Emit { .. } => Answer::default(),
-            Dialect::Room => match serde_json::from_slice::<[Body; 1]>(body) {
+            Dialect::Room | Dialect::Volatile => match serde_json::from_slice::<[Body; 1]>(body) {
                 Ok([body]) => Answer {
                     refusal: (!body.ok).then(|| body.code.unwrap_or_else(|| "no code".to_owned())),
                     epoch: body.epoch,
@@ -112,10 +123,11 @@ impl std::str::FromStr for Dialect {
         let emit = text.strip_prefix("emit:").and_then(|names| names.split_once(','));
         match emit {
             _ if text == "room" => Ok(Dialect::Room),
+            _ if text == "volatile" => Ok(Dialect::Volatile),
             Some((join, publish)) if !join.is_empty() && !publish.is_empty() => {
                 Ok(Dialect::Emit { join: join.to_owned(), publish: publish.to_owned() })
             }
-            Some(_) | None => Err(format!("`{text}` is neither `room` nor `emit:JOIN,PUBLISH`")),
+            Some(_) | None => Err(format!("`{text}` is none of `room`, `volatile` and `emit:JOIN,PUBLISH`")),
         }
     }
 }
@@ -124,6 +136,7 @@ impl std::fmt::Display for Dialect {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Dialect::Room => f.write_str("room"),
+            Dialect::Volatile => f.write_str("volatile"),
             Dialect::Emit { join, publish } => write!(f, "emit:{join},{publish}"),
         }
     }
@@ -158,6 +171,10 @@ mod tests {
             whole(&Dialect::Room.publish_template("/chat", "a"), "7", "xyz"),
             r#"42/chat,7["room:publish",{"room":"a","event":"m","args":["xyz"]}]"#
         );
+        assert_eq!(
+            whole(&Dialect::Volatile.publish_template("/", "a"), "7", "xyz"),
+            r#"427["room:publish",{"room":"a","event":"m","volatile":true,"args":["xyz"]}]"#
+        );
         assert_eq!(whole(&emit().publish_template("/", "a"), "", "xyz"), r#"42["publish","a","xyz"]"#);
     }
 
@@ -175,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_dialect_reads_back_as_it_was_written_and_nothing_else_is_one() {
-        for text in ["room", "emit:join,publish"] {
+        for text in ["room", "volatile", "emit:join,publish"] {
             assert_eq!(text.parse::<Dialect>().unwrap().to_string(), text);
         }
         for bad in ["", "rooms", "emit:", "emit:join", "emit:,publish", "emit:join,"] {
