@@ -19,7 +19,7 @@ use quinn::{
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::{
-    BindError, ClusterKeys, Config, LANES, NodeId, Timings,
+    BindError, ClusterKeys, Config, LANES, NodeId, Timings, pipe,
     tls::{self, Crypto, Trust},
 };
 
@@ -29,12 +29,18 @@ const SOCKET_BUFFER: usize = 8 << 20;
 const STREAM_WINDOW: u32 = 512 << 10;
 /// What the lanes together may have in flight.
 const LANE_WINDOWS: u32 = STREAM_WINDOW * LANES as u32;
-/// Bytes one peer may have in flight towards us: half of it is beyond the reach of the lanes.
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// Bytes we keep for one peer until it acknowledged them: a third of it is beyond the reach of the lanes.
-const SEND_WINDOW: u64 = 3 << 20;
+/// What pipes may have in flight at worst: it comes on top of both windows, so that they take nothing from the lanes.
+#[expect(clippy::cast_possible_truncation, reason = "a few megabytes")]
+const PIPE_WINDOWS: u32 = pipe::WORST as u32;
+/// Bytes one peer may have in flight towards us: half of what is not for pipes is beyond the reach of the lanes.
+const CONNECTION_WINDOW: u32 = (4 << 20) + PIPE_WINDOWS;
+/// Bytes we keep for one peer until it acknowledged them: a third of what is not for pipes is beyond the reach of the lanes.
+const SEND_WINDOW: u64 = (3 << 20) + PIPE_WINDOWS as u64;
 /// Streams of each kind a peer may have open: five lanes, gossip, and questions.
 const STREAMS: u32 = 16;
+/// Streams with two directions: questions and pipes.
+#[expect(clippy::cast_possible_truncation, reason = "a few thousand")]
+const TWO_WAY_STREAMS: u32 = STREAMS + pipe::PIPES as u32;
 /// Gossip packets waiting to be read; the oldest are dropped beyond it.
 const DATAGRAM_BUFFER: usize = 64 << 10;
 /// First congestion window: a data centre's.
@@ -42,7 +48,10 @@ const INITIAL_WINDOW: u64 = 96 << 10;
 /// Handshakes under way before newcomers must prove their address.
 const HALF_OPEN: usize = 100;
 
-const _: () = assert!(CONNECTION_WINDOW >= 2 * LANE_WINDOWS && SEND_WINDOW >= LANE_WINDOWS as u64 + (1 << 20));
+const _: () = assert!(
+    CONNECTION_WINDOW >= 2 * LANE_WINDOWS + PIPE_WINDOWS
+        && SEND_WINDOW >= LANE_WINDOWS as u64 + PIPE_WINDOWS as u64 + (1 << 20)
+);
 
 /// What a stream carries, as QUIC orders streams: the higher goes first.
 pub(crate) mod priority {
@@ -52,6 +61,8 @@ pub(crate) mod priority {
     pub(crate) const QUESTION: i32 = 5;
     /// Room frames; QUIC's default.
     pub(crate) const LANE: i32 = 0;
+    /// Pipes: what they carry, clients wait for, but rooms go first.
+    pub(crate) const PIPE: i32 = -5;
     /// Larger questions and answers: they take what the lanes leave.
     pub(crate) const BULK: i32 = -10;
 }
@@ -132,7 +143,7 @@ impl Gate {
             .receive_window(VarInt::from_u32(CONNECTION_WINDOW))
             .send_window(SEND_WINDOW)
             .max_concurrent_uni_streams(VarInt::from_u32(STREAMS))
-            .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS))
+            .max_concurrent_bidi_streams(VarInt::from_u32(TWO_WAY_STREAMS))
             .datagram_receive_buffer_size(Some(DATAGRAM_BUFFER))
             .datagram_send_buffer_size(DATAGRAM_BUFFER)
             .initial_rtt(Duration::from_millis(2))

@@ -1,14 +1,14 @@
 //! Upcalls from the mesh to the gateway.
 //!
 //! Invariants: all come from the mesh thread; per peer they are in order; `LinkUp` and `LinkDown` of a node alternate strictly,
-//! beginning with `LinkUp`; no `Frame` or `Request` of a link comes before its `LinkUp` or after its `LinkDown`.
+//! beginning with `LinkUp`; no `Frame`, `Request` or `Pipe` of a link comes before its `LinkUp` or after its `LinkDown`.
 
 use std::{future::Future, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use crate::{NodeId, View};
+use crate::{NodeId, Pipe, View};
 
 /// Something happened in the cluster.
 #[derive(Debug)]
@@ -50,6 +50,15 @@ pub enum Event {
         body: Bytes,
         /// Takes the answer.
         responder: Responder,
+    },
+    /// A pipe that the peer opened. Drop it to refuse it.
+    Pipe {
+        /// Who opened it.
+        from: NodeId,
+        /// What the peer says it is for, at most [`crate::MAX_HEAD`] bytes.
+        head: Bytes,
+        /// The pipe. It may be used on any thread.
+        pipe: Box<Pipe>,
     },
 }
 

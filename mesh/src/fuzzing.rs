@@ -13,6 +13,7 @@ use crate::{
         address::Address,
         control::{CodecError, Hello, decode_roster, encode_roster},
         direct::Direct,
+        forward::{Errand, Word},
         header::{self, FrameError, Kind},
         message::{Control, Frame, LaneMessage},
         presence::Said,
@@ -129,6 +130,12 @@ pub fn messages(data: &[u8]) {
         assert_eq!(direct.encode(), bytes, "an event for one socket has one form");
     }
     slot::assert_one_page(bytes);
+    if let Ok(errand) = Errand::decode(data) {
+        assert_eq!(Errand::decode(&errand.encode()), Ok(errand));
+    }
+    if let Ok(word) = Word::decode(data) {
+        assert_eq!(Word::decode(&word.encode()), Ok(word));
+    }
     if let Ok(request) = Request::decode(data) {
         assert_eq!(Request::decode(&request.encode()), Ok(request));
     }

@@ -18,8 +18,9 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    BatchError, ClusterKeys, LANES, NodeId, RefusalReason, RequestError, RotateError, SendError, View, driver::Input,
-    greeting::Speaker, lane::Lane, link::Link, membership::Identity, refusals::Refusals,
+    BatchError, ClusterKeys, LANES, NodeId, Pipe, PipeError, PipeUse, RefusalReason, RequestError, RotateError,
+    SendError, View, driver::Input, greeting::Speaker, lane::Lane, link::Link, membership::Identity, pipe,
+    refusals::Refusals,
 };
 
 /// Sends and asks; a cheap clone for every thread.
@@ -138,6 +139,10 @@ pub struct Stats {
     pub frames_refused: u64,
     /// Frames of a kind or version we do not know, which their sender allowed to skip.
     pub frames_skipped: u64,
+    /// Bytes sent through pipes.
+    pub pipe_bytes_sent: u64,
+    /// Bytes received through pipes.
+    pub pipe_bytes_received: u64,
     /// What was refused of peers and strangers, in the order of [`RefusalReason::ALL`].
     pub refused: [u64; RefusalReason::ALL.len()],
     /// Receive buffer the kernel granted, in bytes.
@@ -178,8 +183,15 @@ counters!(
     renewals,
     lag_ms,
     frames_refused,
-    frames_skipped
+    frames_skipped,
+    pipe_bytes_sent,
+    pipe_bytes_received
 );
+
+/// So many more.
+pub(crate) fn add(counter: &AtomicU64, number: usize) {
+    counter.fetch_add(u64::try_from(number).unwrap_or(0), Relaxed);
+}
 
 /// One more.
 pub(crate) fn count(counter: &AtomicU64) {
@@ -246,6 +258,22 @@ impl Mesh {
         let links = self.shared.links.load();
         let asked = links.get(&to).ok_or(RequestError::NoLink).and_then(|link| link.ask(body, timeout));
         async move { asked?.await.unwrap_or(Err(RequestError::LinkLost)) }
+    }
+
+    /// The life of a node that we have a link to.
+    pub fn generation(&self, node: NodeId) -> Option<u64> {
+        self.shared.links.load().get(&node).map(|link| link.peer.generation)
+    }
+
+    /// Opens a pipe to a node, whose handler hears `head`. Dropping the future withdraws it, which the peer may have seen.
+    pub fn open_pipe(
+        &self,
+        to: NodeId,
+        what: PipeUse,
+        head: Bytes,
+    ) -> impl Future<Output = Result<Pipe, PipeError>> + Send + use<> {
+        let (link, shared) = (self.shared.links.load().get(&to).cloned(), self.shared.clone());
+        async move { pipe::open(link.ok_or(PipeError::NoLink)?, shared, what, head).await }
     }
 
     /// The cluster as we last saw it.

@@ -224,7 +224,10 @@ pub(crate) async fn read<F: Future<Output = ()>>(
                 | Kind::Request
                 | Kind::Answer
                 | Kind::Refused
-                | Kind::PushPull => return Err(FrameError::Malformed("lane").into()),
+                | Kind::PushPull
+                | Kind::Pipe
+                | Kind::Piece
+                | Kind::Took => return Err(FrameError::Malformed("lane").into()),
             }
         }
         skipped(decoder.take_skipped());

@@ -26,6 +26,7 @@ use crate::{
     handle::Shared,
     lane::{self, Lane, MAX_FRAME, ReadError, fill},
     membership::{Identity, MAX_PACKET},
+    pipe::{self, Pipes},
     request::{self, Answered, Ask, Asks},
     wire::{
         control::MAX_HELLO,
@@ -63,6 +64,7 @@ pub(crate) struct Link {
     pub(crate) connection: Connection,
     lanes: [Lane; LANES as usize],
     asks: Asks,
+    pub(crate) pipes: Pipes,
     ended: CancellationToken,
     up: AtomicBool,
     /// One bit per lane the peer opened.
@@ -80,6 +82,7 @@ impl Link {
             connection,
             lanes: Default::default(),
             asks,
+            pipes: Pipes::default(),
             ended: CancellationToken::new(),
             up: AtomicBool::new(true),
             opened: AtomicU8::new(0),
@@ -316,8 +319,20 @@ async fn accept_questions<H: Handler>(context: Context<H>, link: Arc<Link>) {
     }
 }
 
-async fn serve_question<H: Handler>(context: Context<H>, link: Arc<Link>, send: SendStream, recv: RecvStream) {
-    let answer = match request::receive(recv).await {
+async fn serve_question<H: Handler>(context: Context<H>, link: Arc<Link>, send: SendStream, mut recv: RecvStream) {
+    let mut decoder = Decoder::new(request::MAX_FIRST);
+    let answer = match request::receive(&mut recv, &mut decoder).await {
+        Some((Kind::Pipe, body)) => {
+            let shared = context.shared.clone();
+            match pipe::accept(&link, shared, (send, recv), decoder, &body) {
+                Some((head, pipe)) if link.is_up() => {
+                    context.handler.handle(Event::Pipe { from: link.peer.node, head, pipe: Box::new(pipe) });
+                }
+                Some(_) => {}
+                None => context.shared.refusals.count(RefusalReason::Question),
+            }
+            return;
+        }
         Some((Kind::Request, body)) => {
             let (answer, answered) = oneshot::channel();
             if !link.is_up() {

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     RequestError,
     endpoint::priority,
+    pipe,
     wire::{
         control::MAX_ROSTER,
         header::{Decoder, FrameError, HEADER, Kind, frame},
@@ -24,6 +25,8 @@ use crate::{
 
 /// Largest question.
 pub const MAX_REQUEST: usize = 1 << 20;
+/// Largest first frame of a stream with two directions.
+pub(crate) const MAX_FIRST: usize = if MAX_REQUEST > MAX_ROSTER { MAX_REQUEST } else { MAX_ROSTER };
 /// Largest answer.
 pub const MAX_ANSWER: usize = 8 << 20;
 /// Bytes that questions waiting for one peer may hold, their bookkeeping included.
@@ -120,9 +123,20 @@ async fn exchange(connection: &Connection, kind: Kind, body: &Bytes, limit: usiz
     read_message(recv, limit).await
 }
 
-/// A question of a peer, read whole.
-pub(crate) async fn receive(recv: RecvStream) -> Option<(Kind, Bytes)> {
-    timeout(PATIENCE, read_message(recv, MAX_REQUEST.max(MAX_ROSTER))).await.ok()?.ok()
+/// What a peer begins a stream with: a question, which is all there is, or the head of a pipe. `decoder` is a new one for
+/// [`MAX_FIRST`] bytes.
+pub(crate) async fn receive(recv: &mut RecvStream, decoder: &mut Decoder) -> Option<(Kind, Bytes)> {
+    let first = async {
+        loop {
+            if let Some(first) = decoder.poll_frame().ok()? {
+                return Some(first);
+            }
+            if !pipe::fill(recv, decoder).await.ok()? {
+                return None;
+            }
+        }
+    };
+    timeout(PATIENCE, first).await.ok()?
 }
 
 /// Answers a question of a peer; `None` refuses it. A peer that no longer listens is no error.

@@ -33,6 +33,12 @@ pub(crate) enum Kind {
     Refused = 0x07,
     /// A request for the roster, with ours.
     PushPull = 0x08,
+    /// First frame of a pipe: its use, and what its opener says.
+    Pipe = 0x09,
+    /// Bytes of a pipe.
+    Piece = 0x0a,
+    /// So many of a pipe's bytes were taken.
+    Took = 0x0b,
     /// One frame of the application.
     Application = 0x10,
 }
@@ -48,6 +54,9 @@ impl Kind {
             0x06 => Kind::Answer,
             0x07 => Kind::Refused,
             0x08 => Kind::PushPull,
+            0x09 => Kind::Pipe,
+            0x0a => Kind::Piece,
+            0x0b => Kind::Took,
             0x10 => Kind::Application,
             _ => return None,
         })
@@ -128,6 +137,11 @@ impl Decoder {
         self.limit = limit;
     }
 
+    /// Whether nothing is incomplete.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.buffer.is_empty() && self.skip == 0
+    }
+
     /// Frames that were skipped since the last call.
     pub(crate) fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
@@ -190,7 +204,7 @@ mod tests {
     #[test]
     fn the_bytes_of_a_frame_never_change() {
         assert_eq!(&frame(Kind::Application, b"abc")[..], b"\0\0\0\x03\x10\x01\0\0abc");
-        let golden: [(Kind, &[u8]); 9] = [
+        let golden: [(Kind, &[u8]); 12] = [
             (Kind::Hello, b"\0\0\0\0\x01\x01\0\0"),
             (Kind::Open, b"\0\0\0\0\x02\x01\0\0"),
             (Kind::Lane, b"\0\0\0\0\x03\x01\0\0"),
@@ -199,6 +213,9 @@ mod tests {
             (Kind::Answer, b"\0\0\0\0\x06\x01\0\0"),
             (Kind::Refused, b"\0\0\0\0\x07\x01\0\0"),
             (Kind::PushPull, b"\0\0\0\0\x08\x01\0\0"),
+            (Kind::Pipe, b"\0\0\0\0\x09\x01\0\0"),
+            (Kind::Piece, b"\0\0\0\0\x0a\x01\0\0"),
+            (Kind::Took, b"\0\0\0\0\x0b\x01\0\0"),
             (Kind::Application, b"\0\0\0\0\x10\x01\0\0"),
         ];
         for (kind, bytes) in golden {

@@ -1,5 +1,5 @@
 //! What travels between nodes: link frames (`header`, `control`) and the application's messages (`message`, `direct`,
-//! `presence`, `request`, `sockets`, `survey`).
+//! `forward`, `presence`, `request`, `sockets`, `survey`).
 //!
 //! Invariants: pure, total decoders; no allocation beyond a stated limit whatever a length claims; bodies are never changed
 //! in place, only new types and versions are added (`mesh.md` 2.5). The first byte of what travels in a lane is its kind, and no
@@ -8,6 +8,7 @@
 pub mod address;
 pub(crate) mod control;
 pub mod direct;
+pub mod forward;
 pub(crate) mod header;
 pub mod message;
 pub mod presence;

@@ -26,6 +26,9 @@ pub(crate) const LANE: u8 = 3;
 pub(crate) const GOSSIP: u8 = 4;
 pub(crate) const REQUEST: u8 = 5;
 pub(crate) const PUSH_PULL: u8 = 8;
+pub(crate) const PIPE: u8 = 9;
+pub(crate) const PIECE: u8 = 0x0a;
+pub(crate) const TOOK: u8 = 0x0b;
 pub(crate) const APPLICATION: u8 = 0x10;
 
 /// One frame: `len u32 | type u8 | version u8 | flags u16 | body`.

@@ -26,7 +26,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mesh::{ClusterKey, Config, Event, Handler, Mesh, NodeId, RequestError, Responder, RunError, bind};
+use mesh::{ClusterKey, Config, Event, Handler, Mesh, NodeId, Pipe, RequestError, Responder, RunError, bind};
 use proxy::Proxy;
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +43,8 @@ pub(crate) struct Seen {
     pub(crate) stray: usize,
     /// Requests that are never answered.
     pub(crate) kept: Vec<Responder>,
+    /// Pipes that peers opened, with their heads.
+    pub(crate) pipes: Vec<(Bytes, Pipe)>,
 }
 
 /// The handler: records, answers `echo…` requests, keeps `keep…` ones, drops others, and is ready unless it is held.
@@ -76,6 +78,7 @@ impl Handler for Recorder {
                     seen.kept.push(responder);
                 }
             }
+            Event::Pipe { head, pipe, .. } => seen.pipes.push((head, *pipe)),
         }
     }
 
