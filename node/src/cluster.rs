@@ -218,6 +218,8 @@ impl Sampler {
         }
         metrics.mesh_reconnects.inc_by(now.links_down - before.links_down);
         metrics.mesh_skipped.inc_by(now.frames_skipped - before.frames_skipped);
+        metrics.forwarded_bytes.of(metrics::Direction::Out).inc_by(now.pipe_bytes_sent - before.pipe_bytes_sent);
+        metrics.forwarded_bytes.of(metrics::Direction::In).inc_by(now.pipe_bytes_received - before.pipe_bytes_received);
     }
 
     fn sample_mesh(&mut self, metrics: &metrics::Metrics, mesh: &Mesh) {

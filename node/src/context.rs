@@ -78,8 +78,7 @@ pub(crate) struct Context {
 impl Context {
     /// The shard that serves this session; `None` if it is another node's or another life's.
     pub(crate) fn shard_of(&self, sid: &Sid) -> Option<u8> {
-        // A session id carries the low 24 bits of the generation.
-        let alive = sid.node() == self.node.0 && u64::from(sid.generation()) == self.generation & 0xff_ffff;
+        let alive = sid.node() == self.node.0 && sid.generation() == low_generation(self.generation);
         (alive && usize::from(sid.shard()) < self.shards.len()).then(|| sid.shard())
     }
 
@@ -106,6 +105,12 @@ impl Context {
     pub(crate) fn mesh_thread(&self) -> usize {
         self.shards.len() + 1
     }
+}
+
+/// What a session id carries of a generation: the low 24 bits.
+pub(crate) fn low_generation(generation: u64) -> u32 {
+    // The rest is cut off on purpose.
+    u32::try_from(generation & 0xff_ffff).unwrap_or(0)
 }
 
 /// The Engine.IO side of a configuration.

@@ -32,6 +32,7 @@ use crate::{
     clock,
     connection::Connections,
     context::Context,
+    forward::Forwarded,
     handler::{Refused, Then},
     key::ConnKey,
     message::Message,
@@ -161,6 +162,8 @@ pub(crate) enum Task {
     Carry(Carry),
     /// Ask a peer; the answer is for `handle_fetched`.
     Fetch { read: u64, from: NodeId, request: Bytes },
+    /// Serve a client whose request came to another node.
+    Serve(Forwarded),
     /// Read frames from this WebSocket until it ends.
     ReadWebSocket { key: ConnKey, line: Rc<Line>, rest: Bytes },
 }

@@ -2,7 +2,8 @@
 //!
 //! How to read it, in one sitting: `gateway` (what a shard does: join, leave, publish, read history) → `gateway/fanout`
 //! (the hot path) → `room` and `outbox` (a room's turn, and who lags) → `shard` and `run` (the loop around it) → `server` and
-//! `transport` (how clients get in) → `handler` and `builtin` (what is done with events) → `peers` (what other nodes say) → `app` (start and stop).
+//! `transport` (how clients get in) → `handler` and `builtin` (what is done with events) → `peers` (what other nodes say) → `forward`
+//! (clients whose session is elsewhere) → `app` (start and stop).
 //!
 //! Invariants:
 //! - threads share nothing but `Context`; they exchange messages (`message`, `mailbox`);
@@ -31,6 +32,7 @@ mod conduct;
 mod connection;
 mod context;
 mod envelope;
+mod forward;
 mod gateway;
 mod key;
 mod mailbox;

@@ -17,6 +17,7 @@ use protocol::{sid::Sid, socketio::Args};
 use tokio::sync::oneshot;
 
 use crate::{
+    forward::Forwarded,
     gateway::{Errand, Report, Survey},
     handler::Ack,
     mailbox::Weigh,
@@ -41,6 +42,8 @@ pub(crate) enum Message {
     PostAborted { sid: Sid },
     /// Does this session live here?
     Find { sid: Sid, reply: oneshot::Sender<bool> },
+    /// What a client of a session of this shard wants, whose request came to another node.
+    Forwarded(Forwarded),
     /// A WebSocket that was opened with this session's id, after the 101; `rest` was read beyond the request.
     WebSocket { sid: Sid, tcp: Detached, rest: Bytes },
 
@@ -135,6 +138,7 @@ impl Weigh for Message {
             | Message::PostStarted { .. }
             | Message::PostAborted { .. }
             | Message::Find { .. }
+            | Message::Forwarded(_)
             | Message::Join { .. }
             | Message::Depart { .. }
             | Message::Presence { .. }

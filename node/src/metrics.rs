@@ -22,10 +22,11 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-pub use by::{By, ByThread};
+pub use by::{By, ByThread, ByTwo};
 pub use label::{
-    CloseReason, Direction, DropReason, HandshakeError, Label, Lane, LinkState, MemberState, MeshRefusal, PacketType,
-    Purpose, Queue, RejectReason, ReloadResult, SlotRole, Source, Transport, UpgradeResult,
+    CloseReason, Direction, DropReason, ForwardKind, ForwardResult, HandshakeError, Label, Lane, LinkState,
+    MemberState, MeshRefusal, PacketType, Purpose, Queue, RejectReason, ReloadResult, SlotRole, Source, Transport,
+    UpgradeResult,
 };
 
 /// A gauge of seconds.
@@ -89,6 +90,9 @@ metrics! {
     tls_reloads: By<ReloadResult, Counter> = "Changed certificates, taken over or not";
     tls_certificate_expiry_seconds: Gauge = "End of the certificate of the client port, Unix time; 0 without TLS";
     upgrades: By<UpgradeResult, Counter> = "Upgrades from polling to WebSocket";
+    forwarded_requests: ByTwo<ForwardKind, ForwardResult, Counter> = "Requests for sessions of other nodes, by what became of them";
+    forwarded_upgrades: Gauge = "Open WebSockets here whose session is on another node";
+    forwarded_bytes: By<Direction, Counter> = "Bytes of requests and WebSockets carried between nodes";
     sockets: Gauge = "Sockets: one per connection and namespace";
     packets_received: By<PacketType, Counter> = "Socket.IO packets received";
     bytes_received: Counter = "Bytes received from clients";

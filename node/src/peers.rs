@@ -7,23 +7,25 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mesh::{
-    Event, Handler, LANES, Responder, SLOTS,
+    Event, Handler, LANES, Pipe, Responder, SLOTS,
     room::RoomKey,
     wire::{
         address::{Address, Purpose},
         direct::Direct,
+        forward::Errand,
         message::DecodeError,
         request::Request,
         survey::{self, Said},
     },
 };
-use protocol::socketio::Args;
+use protocol::{sid::Sid, socketio::Args};
 
 use crate::{
     api::Fact,
     clock,
     cluster::figures,
     context::Context,
+    forward::Forwarded,
     gateway::{Back, Report, Survey},
     handler::Audience,
     message::Message,
@@ -141,6 +143,20 @@ impl Peers {
             Err(error) => tracing::debug!(%error, "refused a question of a peer"),
         }
     }
+
+    /// A client of a session of this node, which came to another. One that is not ours is refused by dropping its pipe.
+    fn pipe(&self, from: mesh::NodeId, head: &[u8], pipe: Box<Pipe>) {
+        let errand = match Errand::decode(head) {
+            Ok(errand) => errand,
+            Err(error) => return tracing::debug!(%from, %error, "refused a pipe of a peer"),
+        };
+        let sid = self.context.sid_keys.find(|key| Sid::parse(errand.sid, key).ok());
+        let shard = sid.and_then(|sid| Some((sid, self.context.shard_of(&sid)?)));
+        if let Some((sid, shard)) = shard {
+            let forwarded = Forwarded { what: errand.what, sid, pipe };
+            self.context.shards[usize::from(shard)].send(Message::Forwarded(forwarded));
+        }
+    }
 }
 
 /// Counts a frame of a peer that cannot be read: one of a later version is skipped, any other is dropped. A peer could send
@@ -186,6 +202,7 @@ impl Handler for Peers {
             }
             Event::Frame { from, lane: _, frame } => self.frame(from, frame),
             Event::Request { from: _, body, responder } => self.request(&body, responder),
+            Event::Pipe { from, head, pipe } => self.pipe(from, &head, pipe),
         }
     }
 

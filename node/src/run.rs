@@ -25,6 +25,7 @@ use crate::{
     api::Fact,
     clock,
     context::Context,
+    forward,
     gateway::{Carry, Giver, Task},
     key::ConnKey,
     mailbox,
@@ -108,6 +109,7 @@ fn start(shard: &Rc<Shard>, task: Task) {
     match task {
         Task::AwaitWritable(key, line) => shard.spawn(catch_up(shard.clone(), key, line)),
         Task::ReadWebSocket { key, line, rest } => websocket::start(shard, key, line, &rest),
+        Task::Serve(forwarded) => shard.spawn(forward::owner::serve(shard.clone(), forwarded)),
         Task::Carry(carry) => shard.spawn(carry_out(shard.clone(), carry)),
         Task::Fetch { read, from, request } => shard.spawn(fetch(shard.clone(), read, from, request)),
     }

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header
 use http_body_util::Full;
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use mesh::Pipe;
 use protocol::{engine::session::Refusal, sid::Sid};
 use query::Query;
 use tokio::{
@@ -30,10 +31,15 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::{
     admission::{Newcomer, NoPlace},
     clock,
+    forward::edge,
     message::Message,
     metrics::{HandshakeError, RejectReason},
     shard::Shard,
-    transport::{Body, PollReply, polling, tcp::Tcp},
+    transport::{
+        Body, PollReply,
+        polling::{self, Home},
+        tcp::Tcp,
+    },
 };
 
 pub(crate) use door::accept;
@@ -90,30 +96,34 @@ async fn engine(shard: &Rc<Shard>, guest: Guest, request: Request<Incoming>) -> 
     let wants_websocket = is_upgrade(request.headers());
     let visit = Visit::of(guest, request.headers(), &shard.context().config.server.trusted_proxies);
     match route(shard, &visit, &request, &query).await {
-        Ok(Route::Poll { at, sid }) => finish(shard, polling::serve(shard, at, sid, request).await),
+        Ok(Route::Poll { home, sid }) => finish(shard, polling::serve(shard, home, sid, request).await),
         Ok(Route::OpenPolling) => open_polling(shard, &visit, request.headers()).await,
-        Ok(Route::WebSocket(session)) => upgrade(shard, &visit, request, session),
-        // A WebSocket client cannot read a JSON body; it gets the bare text (`protocol.md` 5).
+        Ok(Route::WebSocket(session)) => upgrade(shard, &visit, request, session).await,
         Err(refusal) if wants_websocket => {
             count(shard, refusal.code);
-            let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-            let mut response = plain(status, refusal.message);
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
-            response
+            bare(refusal)
         }
         Err(refusal) => finish(shard, refusal.into()),
     }
 }
 
+/// The answer to a WebSocket client, which cannot read a body in JSON: the bare text (`protocol.md` 5).
+fn bare(refusal: Refusal) -> Response<Body> {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let mut response = plain(status, refusal.message);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));
+    response
+}
+
 /// Where an Engine.IO request goes.
 enum Route {
     Poll {
-        at: u8,
+        home: Home,
         sid: Sid,
     },
     OpenPolling,
     /// A WebSocket: for a session that exists, or for a new one.
-    WebSocket(Option<(u8, Sid)>),
+    WebSocket(Option<(Home, Sid)>),
 }
 
 async fn route(
@@ -139,14 +149,14 @@ async fn route(
     }
     let upgrade = is_upgrade(request.headers());
     if let Some(sid) = query.sid {
-        let (at, sid) = find(shard, sid).await.ok_or(Refusal::UNKNOWN_SID)?;
+        let (home, sid) = find(shard, sid).await.ok_or(Refusal::UNKNOWN_SID)?;
         // The version is the session's. A poll may leave it out; an upgrade without it means the oldest.
         if query.eio.map_or(upgrade, |version| version != "4") {
             return Err(Refusal::UNSUPPORTED_PROTOCOL_VERSION);
         }
         return match (websocket, upgrade) {
-            (false, false) => Ok(Route::Poll { at, sid }),
-            (true, true) => Ok(Route::WebSocket(Some((at, sid)))),
+            (false, false) => Ok(Route::Poll { home, sid }),
+            (true, true) => Ok(Route::WebSocket(Some((home, sid)))),
             (true, false) | (false, true) => Err(Refusal::BAD_REQUEST),
         };
     }
@@ -162,14 +172,18 @@ async fn route(
     Ok(if websocket { Route::WebSocket(None) } else { Route::OpenPolling })
 }
 
-/// The session and its shard, if it lives in this process.
-async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(u8, Sid)> {
+/// The session and where it lives. Of one of another node only that node knows whether it does; that a node of this cluster
+/// made the id is certain before anything is sent there.
+async fn find(shard: &Rc<Shard>, sid: &str) -> Option<(Home, Sid)> {
     let context = shard.context();
     let sid = context.sid_keys.find(|key| Sid::parse(sid, key).ok())?;
+    if sid.node() != context.node.0 {
+        return Some((Home::Elsewhere, sid));
+    }
     let at = context.shard_of(&sid)?;
     let (reply, found) = oneshot::channel();
     shard.tell(at, Message::Find { sid, reply });
-    found.await.ok()?.then_some((at, sid))
+    found.await.ok()?.then_some((Home::Shard(at), sid))
 }
 
 async fn open_polling(shard: &Rc<Shard>, visit: &Visit, headers: &HeaderMap) -> Response<Body> {
@@ -190,12 +204,12 @@ fn sent_away(shard: &Rc<Shard>, why: NoPlace) -> Response<Body> {
     response
 }
 
-/// Answers 101 and hands the socket to the shard of its session.
-fn upgrade(
+/// Answers 101 and hands the socket to the shard of its session, or carries its bytes to the node of it.
+async fn upgrade(
     shard: &Rc<Shard>,
     visit: &Visit,
     mut request: Request<Incoming>,
-    session: Option<(u8, Sid)>,
+    session: Option<(Home, Sid)>,
 ) -> Response<Body> {
     let accept = match request.headers().get(header::SEC_WEBSOCKET_KEY) {
         Some(key) => derive_accept_key(key.as_bytes()),
@@ -206,10 +220,14 @@ fn upgrade(
         response.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return response;
     }
-    let whose = match session {
-        Some((at, sid)) => Whose::Session(at, sid),
+    let way = match session {
+        Some((Home::Shard(at), sid)) => Way::Here(Whose::Session(at, sid)),
+        Some((Home::Elsewhere, sid)) => match edge::upgrade(shard, sid).await {
+            Ok(pipe) => Way::Carried(pipe),
+            Err(reply) => return finish(shard, reply.bare()),
+        },
         None => match shard.context().admit(visit.address, request.headers(), clock::now()) {
-            Ok(newcomer) => Whose::Newcomer(newcomer),
+            Ok(newcomer) => Way::Here(Whose::Newcomer(newcomer)),
             Err(why) => return sent_away(shard, why),
         },
     };
@@ -217,8 +235,10 @@ fn upgrade(
     let to = shard.clone();
     shard.spawn(async move {
         // Otherwise the client left between its request and our answer.
-        if let Ok(upgraded) = upgraded.await {
-            hand_over(&to, upgraded, whose);
+        let Ok(upgraded) = upgraded.await else { return };
+        match way {
+            Way::Here(whose) => hand_over(&to, upgraded, whose),
+            Way::Carried(pipe) => edge::carry(to, pipe, TokioIo::new(upgraded)).await,
         }
     });
     let mut response = Response::new(Full::default());
@@ -232,7 +252,15 @@ fn upgrade(
     response
 }
 
-/// Whose a WebSocket is.
+/// Where a WebSocket's bytes go.
+enum Way {
+    /// To a shard of this node.
+    Here(Whose),
+    /// To another node, through this pipe.
+    Carried(Box<Pipe>),
+}
+
+/// Whose a WebSocket is that stays on this node.
 enum Whose {
     /// A session's, and its shard.
     Session(u8, Sid),

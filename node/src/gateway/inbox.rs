@@ -11,7 +11,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::{Gateway, drain::Drain, reply};
+use super::{Gateway, Task, drain::Drain, reply};
 use crate::{clock, message::Message, peers::note_dropped, transport::PollReply};
 
 impl Gateway {
@@ -40,6 +40,7 @@ impl Gateway {
             Message::Find { sid, reply: to } => {
                 reply(to, self.sids.contains_key(&sid));
             }
+            Message::Forwarded(forwarded) => self.tasks.push(Task::Serve(forwarded)),
             Message::WebSocket { sid, tcp, rest } => match tcp.attach() {
                 Ok(tcp) => self.adopt_websocket(&sid, tcp, rest, now),
                 Err(error) => tracing::warn!(%error, "a WebSocket could not be handed to its shard"),

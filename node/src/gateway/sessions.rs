@@ -24,6 +24,7 @@ use crate::{
     admission::Newcomer,
     conduct::Conduct,
     connection::Connection,
+    context::low_generation,
     handler::{Departure, Layer},
     key::ConnKey,
     metrics,
@@ -50,8 +51,7 @@ impl Gateway {
 
     fn open(&mut self, transport: Transport, newcomer: Newcomer, wire: Option<Wire>, now: Instant) -> (ConnKey, Sid) {
         let context = &self.context;
-        // The sid carries the low 24 bits of the generation; the rest is cut off on purpose.
-        let generation = u32::try_from(context.generation & 0xff_ffff).unwrap_or(0);
+        let generation = low_generation(context.generation);
         let sid = Sid::mint(context.node.0, generation, self.shard, newcomer.random, &context.sid_keys.signing());
         let session = Session::new(context.session.clone(), transport, &sid, now);
         let key = self.connections.insert(Connection {

@@ -50,6 +50,45 @@ impl<L: Label, M: EncodeMetric + TypedMetric> EncodeMetric for By<L, M> {
     }
 }
 
+/// A metric with two labels whose values are the words of `A` and `B`.
+#[derive(Debug)]
+pub struct ByTwo<A, B, M>(By<A, By<B, M>>);
+
+impl<A: Label, B: Label, M> ByTwo<A, B, M> {
+    /// The metric of one word of each.
+    pub fn of(&self, first: A, second: B) -> &M {
+        self.0.of(first).of(second)
+    }
+}
+
+impl<A, B, M> Clone for ByTwo<A, B, M> {
+    fn clone(&self) -> Self {
+        ByTwo(self.0.clone())
+    }
+}
+
+impl<A: Label, B: Label, M: Default> Default for ByTwo<A, B, M> {
+    fn default() -> Self {
+        ByTwo(By::default())
+    }
+}
+
+impl<A: Label, B: Label, M: EncodeMetric + TypedMetric> EncodeMetric for ByTwo<A, B, M> {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        for first in A::ALL {
+            for second in B::ALL {
+                let set = [(A::NAME, first.as_str()), (B::NAME, second.as_str())];
+                self.of(*first, *second).encode(encoder.encode_family(&set)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        M::TYPE
+    }
+}
+
 /// A metric with the label `thread`, whose values are fixed when the process starts.
 #[derive(Debug)]
 pub struct ByThread<M> {

@@ -81,6 +81,27 @@ label! {
 }
 
 label! {
+    /// What a client wanted of a session on another node.
+    ForwardKind as "kind" {
+        Poll = "poll", "A polling GET.";
+        Post = "post", "A polling POST.";
+        Upgrade = "upgrade", "A WebSocket.";
+    }
+}
+
+label! {
+    /// What became of a request that was carried to another node.
+    ForwardResult as "result" {
+        Answered = "answered", "That node answered, whatever it said.";
+        Gone = "gone", "That node, or that life of it, is not there: Session ID unknown.";
+        Busy = "busy", "Too much is carried there already: 503.";
+        Late = "late", "No answer in time: Session ID unknown.";
+        Lost = "lost", "The link broke, or that node does not know it: Session ID unknown.";
+        Abandoned = "abandoned", "The client left, or its own body was refused.";
+    }
+}
+
+label! {
     /// Type of a Socket.IO packet (protocol.md 7).
     PacketType as "type" {
         Connect = "connect", "CONNECT.";

@@ -81,6 +81,7 @@ fn labels_are_a_closed_set_of_words() {
         "role",
         "direction",
         "purpose",
+        "kind",
         "lane",
         "thread",
         "version",

@@ -11,11 +11,12 @@ use std::{
     cell::RefCell,
     io::{self, IoSlice, Read, Write},
     net::Shutdown,
+    os::fd::OwnedFd,
     task::{Context, Poll},
 };
 
 use socket2::SockRef;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::rustls::ServerConnection;
 
 /// See the module.
@@ -36,6 +37,19 @@ impl Tcp {
     /// Bytes as they are.
     pub(crate) fn plain(socket: TcpStream) -> Tcp {
         Tcp { socket, tls: None }
+    }
+
+    /// Two ends of a connection inside this process: ours, and one for whoever carries its bytes elsewhere.
+    ///
+    /// # Errors
+    /// The system has no descriptors.
+    pub(crate) fn pair() -> io::Result<(Tcp, UnixStream)> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        theirs.set_nonblocking(true)?;
+        // Only what all stream sockets do alike is done with it: read, write, wait, shut down.
+        let ours = std::net::TcpStream::from(OwnedFd::from(ours));
+        Ok((Tcp::plain(TcpStream::from_std(ours)?), UnixStream::from_std(theirs)?))
     }
 
     /// Bytes through a TLS connection whose handshake is over.
