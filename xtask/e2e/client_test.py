@@ -271,6 +271,27 @@ class ThreeProcesses(ClientCases, unittest.TestCase):
     size = 3
 
 
+class ThreeProcessesAndNoAffinity(ClientCases, unittest.TestCase):
+    """Every request of a session reaches another node than the one before."""
+
+    size = 3
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        script = pathlib.Path(__file__).with_name("scatter.mjs")
+        cls.proxy = subprocess.Popen(["node", str(script), *cls.cluster.urls], stdout=subprocess.PIPE, text=True)
+        cls.cluster.urls = [cls.proxy.stdout.readline().strip()] * cls.size
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.proxy.terminate()
+        refusals, _ = cls.proxy.communicate(timeout=ANSWER_SECONDS)
+        super().tearDownClass()
+        if refusals:
+            raise AssertionError(f"requests were refused:\n{refusals}")
+
+
 class ThroughTls(unittest.TestCase):
     """TLS on the client port, with a certificate that the client checks."""
 

@@ -18,7 +18,8 @@ const NODE_MAJOR_MIN: u32 = 20;
 /// Everything that the steps of `cargo xtask test` need; what cannot be had is told together, so that it is installed once.
 pub(crate) fn everything() -> Result<()> {
     // The cheap ones first: building the test runner takes minutes.
-    let outcomes = [npm(), openssl(), python().map(drop), chromium().map(drop), kubectl().map(drop), nextest()];
+    let outcomes =
+        [npm(), openssl(), balancers(), python().map(drop), chromium().map(drop), kubectl().map(drop), nextest()];
     let missing: Vec<String> =
         outcomes.into_iter().filter_map(Result::err).map(|error| format!("\n- {error:#}")).collect();
     if missing.is_empty() { Ok(()) } else { bail!("not everything is there:{}", missing.concat()) }
@@ -55,6 +56,14 @@ fn openssl() -> Result<()> {
         apt(&["openssl"])?;
     }
     Ok(())
+}
+
+/// nginx and HAProxy, which the suite about balancers puts before nodes.
+pub(crate) fn balancers() -> Result<()> {
+    // Debian keeps them where only root looks.
+    let there = |name: &str| run::which(&[name]).is_some() || Path::new("/usr/sbin").join(name).is_file();
+    let missing: Vec<&str> = ["nginx", "haproxy"].into_iter().filter(|name| !there(name)).collect();
+    if missing.is_empty() { Ok(()) } else { apt(&missing) }
 }
 
 /// A Python environment under `target/` with the packages of `xtask/e2e/requirements.txt`; answers its interpreter.

@@ -3,6 +3,7 @@
 //! Invariants: a command that fails exits non-zero and says in its last lines what failed and what to do; nothing here is
 //! needed to build or run the product.
 
+mod any_node;
 mod autobahn;
 mod bench;
 mod chaos;
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::Options),
     /// Three real processes, members and publishers on all of them: order, loss, repeats, a late join, an idle node.
     ClusterSoak(soak::Options),
+    /// No sticky sessions: clients of every kind behind balancers that send their requests anywhere; nothing may be lost.
+    AnyNode(any_node::Options),
     /// Real nodes that are killed, stopped, cut off and scaled in a burst of publishes, judged by what clients saw.
     Chaos(chaos::Options),
     /// Search everything that can happen to one slot, and find every mistake that is planted in its rules.
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Image => image::command(),
         Command::Bench(options) => bench::command(&options),
         Command::ClusterSoak(options) => soak::command(&options),
+        Command::AnyNode(options) => any_node::command(&options),
         Command::Chaos(options) => chaos::command(&options),
         Command::Model(options) => model::command(&options),
         Command::Sim(options) => sim::command(&options),

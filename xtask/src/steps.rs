@@ -154,6 +154,7 @@ pub(crate) fn with_binaries(command: &mut Command) -> Result<&mut Command> {
 
 fn e2e_js() -> Result<Count> {
     install::npm()?;
+    install::balancers()?;
     node_tests(|name| name.ends_with(".test.mjs") && name != "browser.test.mjs")
 }
 
@@ -179,6 +180,7 @@ fn node_tests(wanted: impl Fn(&str) -> bool) -> Result<Count> {
 }
 
 fn e2e_python() -> Result<Count> {
+    install::npm()?;
     let mut python = run::command(install::python()?);
     python.args(["-m", "unittest", "discover", "-v", "-p", "*_test.py"]).current_dir(install::e2e());
     counted(with_binaries(&mut python)?, counts::unittest)

@@ -14,7 +14,7 @@ pub(super) const RULE_COUNT: usize = RULES.len();
 type Rule = fn(&Set<'_>) -> Vec<String>;
 
 /// Every rule by name.
-const RULES: [(&str, Rule); 9] = [
+const RULES: [(&str, Rule); 10] = [
     ("the governing service exists, is headless and publishes pods that are not ready", governing_service),
     ("every selector matches the pods", selectors),
     ("every named port exists", ports),
@@ -23,6 +23,7 @@ const RULES: [(&str, Rule); 9] = [
     ("the image is tagged with the version of the workspace", image),
     ("resources are requested, memory is limited, CPU is not", resources),
     ("the pod runs without privileges", privileges),
+    ("no service keeps clients on one pod", affinity),
     ("policies have names that exist", enums),
 ];
 
@@ -223,6 +224,12 @@ fn privileges(set: &Set<'_>) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Any request may reach any node; a service that prevents it only spreads the load badly.
+fn affinity(set: &Set<'_>) -> Vec<String> {
+    let sticks = |service: &&Value| service["spec"]["sessionAffinity"] == "ClientIP";
+    set.of("Service").filter(sticks).map(|service| format!("`{}` has an affinity", name(service))).collect()
 }
 
 fn enums(set: &Set<'_>) -> Vec<String> {

@@ -31,7 +31,7 @@ fn good() -> Vec<Value> {
         "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}
     });
     let headless = json!({
-        "clusterIP": "None", "publishNotReadyAddresses": true, "selector": labels,
+        "clusterIP": "None", "sessionAffinity": "None", "publishNotReadyAddresses": true, "selector": labels,
         "ports": [{"targetPort": "mesh", "protocol": "UDP"}]
     });
     vec![
@@ -130,6 +130,11 @@ fn each_privilege_is_found() {
     for place in ["/readOnlyRootFilesystem", "/allowPrivilegeEscalation", "/capabilities/drop"] {
         assert!(one(&after(0, &container(&format!("/securityContext{place}")), Value::Null), privileges), "{place}");
     }
+}
+
+#[test]
+fn a_service_that_keeps_clients_on_one_pod_is_found() {
+    assert!(one(&after(1, "/spec/sessionAffinity", json!("ClientIP")), affinity));
 }
 
 #[test]
