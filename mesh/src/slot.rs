@@ -34,6 +34,7 @@ mod census;
 mod copying;
 mod dedupe;
 mod digest;
+mod early;
 mod follow;
 mod follower;
 mod heal;

@@ -17,6 +17,10 @@ pub(crate) enum Flaw {
     TakeoverAlone,
     /// The replica takes over before it has the whole log.
     SyncingTakesOver,
+    /// A syncing replica that has met its owner lets the witness take over.
+    MetLetsTakeOver,
+    /// A replica that let the witness take over hears its owner all the same.
+    LetGoesOn,
     /// A replica that has left a term still acks the owner it left.
     FencedIsAcked,
     /// An owner that has handed over stamps and shows on.
@@ -39,13 +43,15 @@ pub(crate) enum Flaw {
 
 impl Flaw {
     /// All of them.
-    pub(crate) const ALL: [Flaw; 15] = [
+    pub(crate) const ALL: [Flaw; 17] = [
         Flaw::ReleasedBeforeAck,
         Flaw::OldAckCounts,
         Flaw::VotesTwice,
         Flaw::RestartedVotes,
         Flaw::TakeoverAlone,
         Flaw::SyncingTakesOver,
+        Flaw::MetLetsTakeOver,
+        Flaw::LetGoesOn,
         Flaw::FencedIsAcked,
         Flaw::SealedGoesOn,
         Flaw::ShownBeforeMet,
@@ -64,6 +70,8 @@ impl Flaw {
             Flaw::ReleasedBeforeAck
             | Flaw::TakeoverAlone
             | Flaw::SyncingTakesOver
+            | Flaw::MetLetsTakeOver
+            | Flaw::LetGoesOn
             | Flaw::SealedGoesOn
             | Flaw::ShownBeforeMet
             | Flaw::ShownUncopied

@@ -78,6 +78,8 @@ pub(crate) enum Goal {
     Takeover,
     /// A takeover after the owner died.
     TakeoverAfterCrash,
+    /// A new replica never met the owner, and the one before it took over.
+    LetTakeOver,
     /// An owner handed over to another node, which showed a frame.
     Handoff,
     /// The node that was handed a slot died before it began, and the lineage went on.
@@ -96,9 +98,10 @@ pub(crate) enum Goal {
 
 impl Goal {
     /// All of them.
-    pub(crate) const ALL: [Goal; 9] = [
+    pub(crate) const ALL: [Goal; 10] = [
         Goal::Takeover,
         Goal::TakeoverAfterCrash,
+        Goal::LetTakeOver,
         Goal::Handoff,
         Goal::HandoffSurvived,
         Goal::ReplicaChange,
@@ -118,6 +121,11 @@ impl Goal {
             Goal::Takeover => any(&|term, old| old.is_some_and(|old| took_over(term, old)) && shows(term)),
             Goal::TakeoverAfterCrash => any(&|term, old| {
                 old.is_some_and(|old| took_over(term, old) && is_dead(state, old, OWNER)) && shows(term)
+            }),
+            Goal::LetTakeOver => any(&|term, old| {
+                old.is_some_and(|old| {
+                    !term.sealed && term.triple[OWNER] == old.triple[WITNESS] && is_dead(state, old, OWNER)
+                }) && shows(term)
             }),
             Goal::Handoff => any(&|term, _| term.sealed && shows(term)),
             Goal::HandoffSurvived => any(&|term, old| {

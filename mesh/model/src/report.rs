@@ -38,6 +38,8 @@ pub(crate) fn bounds_of(flaw: Flaw) -> Bounds {
         | Flaw::RestartedVotes
         | Flaw::TakeoverAlone
         | Flaw::SyncingTakesOver
+        | Flaw::MetLetsTakeOver
+        | Flaw::LetGoesOn
         | Flaw::FencedIsAcked
         | Flaw::SealedGoesOn
         | Flaw::ShownUncopied
@@ -224,7 +226,7 @@ mod tests {
     fn a_takeover_and_a_handoff_can_be_reached() {
         let found = search(&Rules { bounds: small(3, 2, 0), flaw: None }, budget(2, 60));
         for (goal, reached) in Goal::ALL.iter().zip(found.goals) {
-            let expected = !matches!(goal, Goal::HandoffSurvived | Goal::NewLineage | Goal::Heal);
+            let expected = !matches!(goal, Goal::LetTakeOver | Goal::HandoffSurvived | Goal::NewLineage | Goal::Heal);
             assert_eq!(reached.is_some(), expected, "{goal:?}");
         }
     }

@@ -7,8 +7,9 @@ use crate::{
     state::{NONE, OWNER, REPLICA, State, Triple, WITNESS},
 };
 
-/// What `node`, a member of `term`, may propose instead of its triple.
-pub(crate) fn wanted(state: &State, term: u8, node: u8, bounds: &Bounds) -> Vec<Triple> {
+/// What `node`, a member of `term`, may propose instead of its triple. A replica that `lets` cannot take over and lets the
+/// witness do it.
+pub(crate) fn wanted(state: &State, term: u8, node: u8, lets: bool, bounds: &Bounds) -> Vec<Triple> {
     let nodes = bounds.nodes;
     let triple = state.term(term).triple;
     let at = |seat: usize| triple[seat].map_or(NONE, |member| member.node);
@@ -19,6 +20,8 @@ pub(crate) fn wanted(state: &State, term: u8, node: u8, bounds: &Bounds) -> Vec<
     let mut wanted = if replica == NONE {
         let after = |step: u8| if step < nodes { (node + step) % nodes } else { NONE };
         vec![[node, after(1), after(2)]]
+    } else if lets {
+        vec![[witness, replica, or(owner)]]
     } else if node == replica {
         vec![[replica, witness, or(owner)]]
     } else {
@@ -35,7 +38,7 @@ pub(crate) fn wanted(state: &State, term: u8, node: u8, bounds: &Bounds) -> Vec<
     };
     wanted.retain(|nodes| nodes[OWNER] != NONE && nodes[REPLICA] != NONE);
     if bounds.changes == Changes::Failover {
-        wanted.retain(|nodes| nodes[OWNER] == node);
+        wanted.retain(|nodes| nodes[OWNER] == node || lets);
     }
     let seated = |nodes: [u8; 3]| nodes.map(|node| (node != NONE).then(|| state.member(node)));
     wanted.into_iter().map(seated).collect()

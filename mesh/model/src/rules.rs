@@ -152,13 +152,15 @@ impl Rules {
         }
     }
 
-    /// The replica takes what its owner sent, in order, and says so.
+    /// The replica takes what its owner sent, in order, and says so; not any more once it let the witness take over.
     fn receive(&self, state: &State, node: u8, steps: &mut Steps) {
         if self.has(Flaw::FencedIsAcked) {
             self.receive_stale(state, node, steps);
         }
-        let Node { at, held, .. } = *state.node(node);
-        if self.seat(state, at, node) != Some(REPLICA) || !state.term(at).active {
+        let Node { at, voted, held, .. } = *state.node(node);
+        let let_take_over = voted != NONE && state.term(voted).triple[OWNER] != Some(state.member(node));
+        let deaf = let_take_over && !self.has(Flaw::LetGoesOn);
+        if self.seat(state, at, node) != Some(REPLICA) || !state.term(at).active || deaf {
             return;
         }
         let (term, mut next) = (state.term(at), *state);
@@ -229,18 +231,25 @@ impl Rules {
         }
     }
 
-    /// An owner or a whole replica asks for the next term. Asking is voting for it.
+    /// An owner or a whole replica asks for the next term, or a replica that never met its owner: it lets the witness take
+    /// over, which may have been the replica before. Asking is voting.
     fn propose(&self, state: &State, node: u8, steps: &mut Steps) {
         let Node { at, voted, leading, complete, .. } = *state.node(node);
         let Some(seat) = self.seat(state, at, node) else { return };
         if voted != NONE || state.count() >= self.bounds.terms || usize::from(state.count()) >= TERMS {
             return;
         }
-        let may = (seat == OWNER && leading) || (seat == REPLICA && (complete || self.has(Flaw::SyncingTakesOver)));
+        let unmet = !complete && (state.node(node).held.of != at || self.has(Flaw::MetLetsTakeOver));
+        let may = match seat {
+            OWNER => leading,
+            REPLICA => complete || unmet || self.has(Flaw::SyncingTakesOver),
+            _ => false,
+        };
         if !may {
             return;
         }
-        let (old, wanted) = (*state.term(at), ring::wanted(state, at, node, &self.bounds));
+        let lets = seat == REPLICA && unmet && !self.has(Flaw::SyncingTakesOver);
+        let (old, wanted) = (*state.term(at), ring::wanted(state, at, node, lets, &self.bounds));
         for triple in wanted {
             for number in ring::numbers(state, old.number, old.lineage) {
                 let mut next = *state;
@@ -303,10 +312,17 @@ impl Rules {
         }
     }
 
-    /// The owner and a whole replica hold all that was shown when they go on to the very next term.
+    /// The owner and a whole replica hold all that was shown when they go on to the very next term; and a witness that was
+    /// one of the two, if the replica says by asking that nothing was shown since.
     fn go_over(&self, state: &mut State, node: u8, term: u8) {
         let Node { at, complete, .. } = *state.node(node);
-        let held_all = complete && matches!(self.seat(state, at, node), Some(OWNER | REPLICA));
+        let Term { sealed, triple, .. } = *state.term(term);
+        let held_all = complete
+            && match self.seat(state, at, node) {
+                Some(OWNER | REPLICA) => true,
+                Some(WITNESS) => !sealed && triple[OWNER] == Some(state.member(node)),
+                Some(_) | None => false,
+            };
         let complete = held_all && (state.term(term).parent == at || self.has(Flaw::SkippedCountsAsWhole));
         state.node_mut(node).enter(term, complete);
     }

@@ -37,7 +37,7 @@ impl Slots {
             match &seat.role {
                 Role::Copies(copy) if copy.whole => census.replica_in_sync += 1,
                 Role::Copies(_) => census.replica_syncing += 1,
-                Role::Watches => census.witness += u32::from(seat.term.triple.witness == Some(self.me())),
+                Role::Watches(_) => census.witness += u32::from(seat.term.triple.witness == Some(self.me())),
                 Role::Leads(_) => {}
             }
         }

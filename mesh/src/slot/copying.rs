@@ -15,7 +15,7 @@ use bytestring::ByteString;
 use super::{
     Limits, Output, Scanned, Slot, Slots, Stamp,
     book::Book,
-    seat::{Hole, Role},
+    seat::{Hole, Role, Seat, Source},
 };
 use crate::{
     NodeId,
@@ -31,6 +31,8 @@ use crate::{
 pub(super) const AGREED: Bytes = Bytes::from_static(b"");
 /// Questions of one shard under way.
 const RUNNING_MAX: usize = 8;
+/// The answer of who cannot lend.
+const REFUSED: [u8; 1] = [0];
 /// Bytes of rooms in one page; the room that crosses it is the last.
 const PAGE_BYTES: usize = 256 * 1024;
 
@@ -66,16 +68,22 @@ pub(crate) enum Scanner {
 impl Slots {
     /// Asks for the next pages that this shard's replicas lack.
     pub(super) fn ask_for_copies(&mut self) {
+        let question = |(number, seat): (&u16, &Seat)| {
+            let Role::Copies(copy) = &seat.role else { return None };
+            let book = copy.book.as_ref().filter(|_| copy.met && copy.hole != Hole::Closed)?;
+            let from = match copy.source {
+                Source::Owner => seat.term.triple.owner,
+                Source::Witness => seat.term.triple.witness?,
+                Source::Nobody => return None,
+            };
+            let fence = (copy.fence, book.starts.of(copy.fence).unwrap_or_default());
+            Some((*number, from.node, copy.hole.encode(fence)))
+        };
         let wanting: Vec<(u16, NodeId, Bytes)> = self
             .seats
             .iter()
             .filter(|(number, _)| !self.copying.values().any(|running| running == *number))
-            .filter_map(|(number, seat)| match &seat.role {
-                Role::Copies(copy) if copy.met && copy.hole != Hole::Closed => {
-                    Some((*number, seat.term.triple.owner.node, copy.hole.encode()))
-                }
-                Role::Copies(_) | Role::Leads(_) | Role::Watches => None,
-            })
+            .filter_map(question)
             .take(RUNNING_MAX.saturating_sub(self.copying.len()))
             .collect();
         for (slot, from, after) in wanting {
@@ -90,19 +98,45 @@ impl Slots {
 
     /// Another node's replica asks for a page.
     pub(super) fn handle_copy_request(&mut self, request: u64, slot: u16, after: &[u8]) {
-        let Some(Slot::Owner(book)) = self.slots.get(&slot) else { return self.refuse(request) };
-        match Hole::decode(after) {
-            Some(Hole::Rooms(after)) => {
+        let Some((hole, fence)) = Hole::decode(after) else { return self.refuse(request) };
+        let Some(book) = self.lendable(slot, fence) else { return self.refuse(request) };
+        match hole {
+            Hole::Rooms(after) => {
                 let body = RoomsPage::of(book, &after).encode();
                 self.outputs.push_back(Output::Respond { request, body });
             }
-            Some(Hole::Disk(after)) => self.scan(slot, after, Scanner::Peer(request)),
-            Some(Hole::Closed) | None => self.refuse(request),
+            Hole::Disk(after) => self.scan(slot, after, Scanner::Peer(request)),
+            Hole::Closed => self.refuse(request),
         }
     }
 
+    /// What this node has of a slot, if that is all up to the fence: as its owner, or as who was the replica before. Nothing
+    /// up to there is held back: whoever asks knows that it was shown.
+    fn lendable(&mut self, slot: u16, (fence, stamped): (u64, TermId)) -> Option<&Book> {
+        if !matches!(self.slots.get(&slot), Some(Slot::Owner(_))) {
+            let agrees = |book: &&Book| book.n >= fence && book.starts.of(fence) == Some(stamped);
+            self.seats.get(&slot).and_then(Seat::kept).filter(agrees)?;
+            let now = self.now?;
+            self.note_shown(slot, fence, now, self.now_ms);
+        }
+        match self.slots.get(&slot) {
+            Some(Slot::Owner(book)) => Some(book),
+            Some(Slot::Follower(_)) | None => self.seats.get(&slot).and_then(Seat::kept),
+        }
+    }
+
+    /// Whoever lent the pages so far is silent: the copy begins anew with another's.
+    pub(super) fn turn_to(&mut self, number: u16, source: Source) {
+        let Some(copy) = self.seats.get_mut(&number).and_then(Seat::copy_mut) else { return };
+        if copy.source != source && copy.hole != Hole::Closed {
+            copy.hole = Hole::Rooms(AGREED);
+            self.copying.retain(|_, running| *running != number);
+        }
+        copy.source = source;
+    }
+
     fn refuse(&mut self, request: u64) {
-        self.outputs.push_back(Output::Respond { request, body: Bytes::from_static(&[0]) });
+        self.outputs.push_back(Output::Respond { request, body: Bytes::from_static(&REFUSED) });
     }
 
     pub(super) fn scan(&mut self, slot: u16, after: u64, scanner: Scanner) {
@@ -124,9 +158,15 @@ impl Slots {
         }
     }
 
-    /// The owner's answer; `false` if the question was not one for a copy.
+    /// The lender's answer; `false` if the question was not one for a copy.
     pub(super) fn handle_copied(&mut self, read: u64, body: Option<&Bytes>, now: Instant) -> bool {
         let Some(number) = self.copying.remove(&read) else { return false };
+        if body.is_some_and(|body| body[..] == REFUSED)
+            && let Some(copy) = self.seats.get_mut(&number).and_then(Seat::copy_mut)
+            && copy.source == Source::Witness
+        {
+            copy.source = Source::Nobody;
+        }
         if let Some(page) = body.and_then(|body| Page::decode(body.clone(), number).ok()) {
             let limits = self.config.limits.clone();
             let Some(seat) = self.seats.get_mut(&number) else { return true };
@@ -162,9 +202,12 @@ enum Page {
 }
 
 impl Hole {
-    /// As a question carries it.
-    fn encode(&self) -> Bytes {
+    /// As a question carries it: `fence u64 | number u32 | lineage u64 | 1 u8, key` or `… | 2 u8 | n u64`.
+    fn encode(&self, (fence, stamped): (u64, TermId)) -> Bytes {
         let mut out = BytesMut::new();
+        out.put_u64(fence);
+        out.put_u32(stamped.number);
+        out.put_u64(stamped.lineage);
         match self {
             Hole::Rooms(after) => {
                 out.put_u8(1);
@@ -179,12 +222,15 @@ impl Hole {
         out.freeze()
     }
 
-    fn decode(mut bytes: &[u8]) -> Option<Hole> {
-        match bytes.try_get_u8().ok()? {
-            1 => Some(Hole::Rooms(Bytes::copy_from_slice(bytes))),
-            2 => bytes.try_get_u64().ok().map(Hole::Disk),
-            _ => None,
-        }
+    fn decode(mut bytes: &[u8]) -> Option<(Hole, (u64, TermId))> {
+        let fence = bytes.try_get_u64().ok()?;
+        let stamped = TermId { number: bytes.try_get_u32().ok()?, lineage: bytes.try_get_u64().ok()? };
+        let hole = match bytes.try_get_u8().ok()? {
+            1 => Hole::Rooms(Bytes::copy_from_slice(bytes)),
+            2 => Hole::Disk(bytes.try_get_u64().ok()?),
+            _ => return None,
+        };
+        Some((hole, (fence, stamped)))
     }
 }
 

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::{
     Found, Output, PendingJoin, Shards, Slot, Slots, Stamp,
     book::MERGED,
+    early::Early,
     follower::{Accepted, Followed, Held, Stream},
     history::{Range, RoomFacts},
 };
@@ -106,8 +107,11 @@ impl Slots {
     }
 
     /// A peer has members of `room`: from here on it gets the frames, and is told where it starts.
-    fn handle_interest(&mut self, from: NodeId, room: &RoomKey) {
+    pub(super) fn handle_interest(&mut self, from: NodeId, room: &RoomKey) {
         let number = room.slot();
+        if self.unless_early(number, Early::Interest(from, room.clone())).is_none() {
+            return;
+        }
         let Slot::Owner(owner) = self.slot(number) else {
             return self.say_not_owner(from, number);
         };

@@ -12,7 +12,7 @@ use super::{
     Answer, Output, Slot, Slots, Stamp,
     book::{Book, Waiter},
     copying::AGREED,
-    seat::{Hole, Role},
+    seat::{Hole, Role, Seat, Source},
 };
 use crate::{
     NodeId,
@@ -33,6 +33,9 @@ impl Slots {
         if seat.term != *term || term.triple.owner != from {
             let newer = seat.term;
             return self.say(number, from, Say::Exists(newer));
+        }
+        if seat.let_take_over(me) {
+            return;
         }
         if let Role::Copies(copy) = &mut seat.role
             && !copy.met
@@ -95,6 +98,10 @@ impl Slots {
             // It missed something.
             return self.say(number, from, Say::Exists(term));
         }
+        if let Role::Watches(kept) = &mut seat.role {
+            // The new replica has all now.
+            return *kept = kept.take().filter(|_| !whole);
+        }
         let Some(Slot::Owner(book)) = self.slots.get(&number) else { return };
         let Some(lead) = seat.lead_mut() else { return };
         if term.triple.witness == Some(from) {
@@ -107,14 +114,18 @@ impl Slots {
         }
     }
 
-    /// The owner has shown frames: they are history here, too.
+    /// The owner has shown frames.
     pub(super) fn handle_shown(&mut self, number: u16, from: Life, id: TermId, n: u64, now: Instant, now_ms: u64) {
-        let limits = self.config.limits.clone();
-        let Some(seat) = self.seats.get_mut(&number) else { return };
-        if seat.term.id != id || seat.term.triple.owner != from {
-            return;
+        let said = |seat: &&Seat| seat.term.id == id && seat.term.triple.owner == from;
+        if self.seats.get(&number).filter(said).is_some() {
+            self.note_shown(number, n, now, now_ms);
         }
-        let Some(book) = seat.copy_mut().and_then(|copy| copy.book.as_mut()) else { return };
+    }
+
+    /// Frames up to there were shown: they are history here, too.
+    pub(super) fn note_shown(&mut self, number: u16, n: u64, now: Instant, now_ms: u64) {
+        let limits = self.config.limits.clone();
+        let Some(book) = self.seats.get_mut(&number).and_then(Seat::held_mut) else { return };
         while let Some(tailed) = book.show_next(n, &limits, now_ms) {
             book.remember(&tailed.frame, now);
             if limits.of(&tailed.frame.room).history_size > 0 {
@@ -184,6 +195,7 @@ impl Slots {
         if shown {
             self.due_shown.insert(number);
         }
+        self.answer_early(number);
     }
 
     fn tell_waiter(&mut self, number: u16, waiter: Waiter, stamp: Stamp) {
@@ -218,13 +230,21 @@ impl Slots {
     pub(super) fn say_due(&mut self) {
         let (acks, shown) = (std::mem::take(&mut self.due_acks), std::mem::take(&mut self.due_shown));
         for number in acks {
-            let Some(seat) = self.seats.get(&number) else { continue };
+            let Some(seat) = self.seats.get_mut(&number) else { continue };
             let term = seat.term;
-            let (n, whole) = match &seat.role {
-                Role::Copies(copy) => (copy.book.as_ref().filter(|_| copy.met).map(|book| book.n), copy.whole),
-                Role::Leads(_) | Role::Watches => (None, false),
+            let (n, whole, tell) = match &mut seat.role {
+                Role::Copies(copy) => {
+                    let n = copy.book.as_ref().filter(|_| copy.met).map(|book| book.n);
+                    let tell = copy.met && copy.whole && copy.source == Source::Owner;
+                    (n, copy.whole, tell && !std::mem::replace(&mut copy.told, tell))
+                }
+                Role::Leads(_) | Role::Watches(_) => (None, false, false),
             };
-            self.say(number, term.triple.owner, Say::Ack { term: term.id, n, whole });
+            let ack = Say::Ack { term: term.id, n, whole };
+            self.say(number, term.triple.owner, ack);
+            if let (true, Some(witness)) = (tell, term.triple.witness) {
+                self.say(number, witness, ack);
+            }
         }
         for number in shown {
             let (Some(seat), Some(Slot::Owner(book))) = (self.seats.get(&number), self.slots.get(&number)) else {

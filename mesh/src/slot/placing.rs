@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{
     Answer, Slot, Slots,
-    seat::{Hole, Role},
+    seat::{Hole, Role, Source},
 };
 use crate::{
     NodeId,
@@ -71,7 +71,14 @@ impl Slots {
         match &seat.role {
             Role::Leads(_) => self.tend_led(number, now, now_ms),
             Role::Copies(_) => self.tend_copied(number, now, now_ms),
-            Role::Watches => {}
+            Role::Watches(Some(_)) => {
+                let Triple { owner, replica, .. } = seat.term.triple;
+                if self.is_gone(owner) && replica.is_none_or(|replica| self.is_gone(replica)) {
+                    // Nobody else has these frames.
+                    self.begin_lineage(number, None, now, now_ms);
+                }
+            }
+            Role::Watches(None) => {}
         }
     }
 
@@ -92,8 +99,11 @@ impl Slots {
             || (term.triple.witness.is_some() && !lead.witness_met);
         let nobody_keeps = term.triple.replica.is_some() && lead.acked.is_none();
         lead.unmet_since = nobody_keeps.then(|| lead.unmet_since.unwrap_or(now));
-        let estranged = lead.unmet_since.is_some_and(|since| since + VOTE_PATIENCE <= now);
-        if estranged && self.foreign.contains_key(&number) {
+        let unmet_since = lead.unmet_since;
+        let other = self.foreign.get(&number).map(|foreign| foreign.triple.owner);
+        // Two that began the slot at once, each with the other as its replica, know it sooner.
+        let patience = if other == term.triple.replica { REPLICA_SILENT } else { VOTE_PATIENCE };
+        if other.is_some() && unmet_since.is_some_and(|since| since + patience <= now) {
             // Its members are in the other lineage by now.
             return self.begin_lineage(number, None, now, now_ms);
         }
@@ -135,12 +145,14 @@ impl Slots {
         }
         let Triple { owner, witness, .. } = term.triple;
         if !self.is_silent(owner, OWNER_SILENT, now) {
+            self.turn_to(number, Source::Owner);
             if voted.is_some() {
                 self.say_ask(number);
             }
             return;
         }
-        let helpless = !whole || witness.is_none_or(|witness| self.is_gone(witness));
+        let helped = whole || self.seek_help(number, now, now_ms);
+        let helpless = !helped || witness.is_none_or(|witness| self.is_gone(witness));
         let over = self.is_gone(owner) || self.is_silent(owner, VOTE_PATIENCE, now);
         let unheard = voted.is_some_and(|(_, since)| since + VOTE_PATIENCE <= now);
         if (helpless && over) || unheard {
@@ -157,6 +169,25 @@ impl Slots {
             let spare = others().find(|life| Some(*life) != replica);
             self.ask(number, Triple { owner: self.me(), replica, witness: spare }, now, now_ms);
         }
+    }
+
+    /// The owner is silent and this copy is not whole: the witness may have what it lacks, if it was the replica before. Says
+    /// whether that is still open.
+    fn seek_help(&mut self, number: u16, now: Instant, now_ms: u64) -> bool {
+        let Some(seat) = self.seats.get(&number) else { return false };
+        let Role::Copies(copy) = &seat.role else { return false };
+        let (Triple { owner, witness, .. }, met, source) = (seat.term.triple, copy.met, copy.source);
+        let lacks = copy.hole != Hole::Closed;
+        let Some(witness) = witness.filter(|witness| !self.is_silent(*witness, VOTE_PATIENCE, now)) else { return false };
+        if !met {
+            // Nothing was shown in this term, and nothing will be: the witness may go on with what it has.
+            let others = self.candidates(number, now);
+            let spare = others.into_iter().find(|life| *life != owner && *life != witness);
+            self.ask(number, Triple { owner: witness, replica: Some(self.me()), witness: spare }, now, now_ms);
+        } else if lacks && source == Source::Owner {
+            self.turn_to(number, Source::Witness);
+        }
+        !met || (lacks && source != Source::Nobody)
     }
 
     /// The seats that the owner should ask for, if others than now.
@@ -230,7 +261,7 @@ impl Slots {
         let copying = |seat: &&super::seat::Seat| match &seat.role {
             Role::Leads(lead) => !seat.is_alone() && !lead.copied,
             Role::Copies(copy) => copy.hole != Hole::Closed,
-            Role::Watches => false,
+            Role::Watches(_) => false,
         };
         self.seats.values().filter(copying).count() < MOVES_MAX
     }
@@ -243,7 +274,7 @@ impl Slots {
         let free = match self.seats.get(&number) {
             None => true,
             Some(seat) => match seat.role {
-                Role::Watches => {
+                Role::Watches(_) => {
                     let Triple { owner, replica, .. } = seat.term.triple;
                     self.is_gone(owner) && replica.is_none_or(|replica| self.is_gone(replica))
                 }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     Answer, Ask, Found, Output, PendingJoin, Shards, Slot, Slots, Want,
     book::Book,
+    early::Early,
     follower::{Followed, Stream},
     history::{Range, Reply, RoomFacts, UNREACHABLE, assemble},
     log::RoomLog,
@@ -86,7 +87,9 @@ impl Slots {
                 return self.attend(number, now);
             }
         }
-        self.ask_room(room, Asker::Join(join), join.want, now_ms);
+        if self.unless_early(number, Early::Asked(room.clone(), Asker::Join(join))).is_some() {
+            self.ask_room(room, Asker::Join(join), join.want, now_ms);
+        }
     }
 
     /// The last member on `shard` left `room`.
@@ -116,7 +119,9 @@ impl Slots {
     /// Somebody on `ask.shard` reads `room`. Answered by `Answer::History`.
     pub fn handle_history(&mut self, room: &RoomKey, want: Want, ask: Ask, now_ms: u64) {
         self.slot(room.slot());
-        self.ask_room(room, Asker::Page(ask, want), want, now_ms);
+        if self.unless_early(room.slot(), Early::Asked(room.clone(), Asker::Page(ask, want))).is_some() {
+            self.ask_room(room, Asker::Page(ask, want), want, now_ms);
+        }
     }
 
     /// Another node reads; `request` is the driver's name for it. Answered by `Output::Respond`.
@@ -137,13 +142,25 @@ impl Slots {
             Ok(Request::Figures | Request::Sockets { .. }) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
+        if self.unless_early(room.slot(), Early::Read(request, room.clone(), range)).is_some() {
+            self.read_for(request, room, range);
+        }
+    }
+
+    /// Reads for another node, as the owner.
+    pub(super) fn read_for(&mut self, request: u64, room: RoomKey, range: Range) {
         match self.slot(room.slot()) {
             Slot::Owner(owner) => {
                 let facts = owner.facts(&room);
                 self.dispatch(Reading::new(room, Asker::Peer(request), range, Some(facts)));
             }
-            Slot::Follower(_) => self.respond(request, &Reply::Unavailable),
+            Slot::Follower(_) => self.cannot_read(request),
         }
+    }
+
+    /// Another node is told that this one cannot say.
+    pub(super) fn cannot_read(&mut self, request: u64) {
+        self.respond(request, &Reply::Unavailable);
     }
 
     /// The store's answer; `None` = it could not read.
@@ -301,10 +318,17 @@ impl Slots {
     /// Tells whoever waits that there is no answer.
     fn fail(&mut self, reading: &Reading) {
         match reading.asker {
+            Asker::Stream => self.ask_again(&reading.room),
+            asker => self.cannot_ask(asker),
+        }
+    }
+
+    pub(super) fn cannot_ask(&mut self, asker: Asker) {
+        match asker {
             Asker::Join(join) => self.answer(join.ask, Answer::Joined(Err(UNREACHABLE))),
             Asker::Page(ask, _) => self.answer(ask, Answer::History(Err(UNREACHABLE))),
-            Asker::Peer(request) => self.respond(request, &Reply::Unavailable),
-            Asker::Stream => self.ask_again(&reading.room),
+            Asker::Peer(request) => self.cannot_read(request),
+            Asker::Stream => {}
         }
     }
 

@@ -182,8 +182,10 @@ impl Slots {
             .tail
             .iter()
             .flat_map(|tailed| tailed.waiting.iter().filter_map(here).map(|ask| (unstamped(&tailed.frame), ask)));
-        let again: Vec<(Frame, Ask)> = unshown.chain(lead.held).collect();
+        let Lead { held, early, .. } = lead;
+        let again: Vec<(Frame, Ask)> = unshown.chain(held).collect();
         self.reassign(number, now);
+        self.ask_elsewhere(early, now, now_ms);
         for (frame, ask) in again {
             self.publish_frame(frame, ask, false, now, now_ms);
         }

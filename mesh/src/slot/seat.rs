@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::{Ask, book::Book};
 use crate::wire::{
     message::Frame,
-    triple::{Term, TermId},
+    triple::{Life, Term, TermId},
 };
 
 /// See the module.
@@ -32,8 +32,8 @@ pub(crate) enum Role {
     Leads(Lead),
     /// It is the replica.
     Copies(Copy),
-    /// It votes, or only knows who leads.
-    Watches,
+    /// It votes, or only knows who leads. The witness that was the replica before keeps its copy until the new one is whole.
+    Watches(Option<Book>),
 }
 
 /// What the owner keeps track of.
@@ -52,6 +52,8 @@ pub(crate) struct Lead {
     pub(crate) looked: Option<u64>,
     /// Publishes of this node that came while the slot is being handed over.
     pub(crate) held: VecDeque<(Frame, Ask)>,
+    /// What was asked before all was shown that may have been shown before.
+    pub(crate) early: Vec<super::early::Early>,
     /// The lineage ends: its frames go to the owner of another one first.
     pub(crate) merge: Option<super::heal::Merge>,
     /// The first name of what is brought over; 0 = nothing was yet.
@@ -72,6 +74,21 @@ pub(crate) struct Copy {
     pub(crate) fence: u64,
     /// Every frame that was shown in this lineage is here.
     pub(crate) whole: bool,
+    /// Who is asked for pages.
+    pub(crate) source: Source,
+    /// The witness knows that this copy is whole.
+    pub(crate) told: bool,
+}
+
+/// Where a replica has its pages from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The owner.
+    Owner,
+    /// The owner is silent; the witness was the replica before.
+    Witness,
+    /// The witness has nothing, either.
+    Nobody,
 }
 
 /// How far the background copy of what was before is.
@@ -94,22 +111,45 @@ impl Seat {
     pub(crate) fn lead(&self) -> Option<&Lead> {
         match &self.role {
             Role::Leads(lead) => Some(lead),
-            Role::Copies(_) | Role::Watches => None,
+            Role::Copies(_) | Role::Watches(_) => None,
         }
     }
 
     pub(crate) fn lead_mut(&mut self) -> Option<&mut Lead> {
         match &mut self.role {
             Role::Leads(lead) => Some(lead),
-            Role::Copies(_) | Role::Watches => None,
+            Role::Copies(_) | Role::Watches(_) => None,
         }
     }
 
     pub(crate) fn copy_mut(&mut self) -> Option<&mut Copy> {
         match &mut self.role {
             Role::Copies(copy) => Some(copy),
-            Role::Leads(_) | Role::Watches => None,
+            Role::Leads(_) | Role::Watches(_) => None,
         }
+    }
+
+    /// What it holds of frames that another owner stamped, if nothing is missing before the end of it.
+    pub(crate) fn kept(&self) -> Option<&Book> {
+        match &self.role {
+            Role::Copies(copy) => copy.book.as_ref().filter(|_| copy.hole == Hole::Closed),
+            Role::Watches(kept) => kept.as_ref(),
+            Role::Leads(_) => None,
+        }
+    }
+
+    /// The same, holes or not.
+    pub(crate) fn held_mut(&mut self) -> Option<&mut Book> {
+        match &mut self.role {
+            Role::Copies(copy) => copy.book.as_mut(),
+            Role::Watches(kept) => kept.as_mut(),
+            Role::Leads(_) => None,
+        }
+    }
+
+    /// It never met its owner and said so to the witness, by asking it to take over: it is deaf to that owner from then on.
+    pub(crate) fn let_take_over(&self, me: Life) -> bool {
+        matches!(self.role, Role::Copies(_)) && self.voted.is_some_and(|(next, _)| next.triple.owner != me)
     }
 
     /// It asked for a term with another owner: it neither stamps nor shows.
@@ -130,8 +170,8 @@ impl Seat {
 
 impl Copy {
     /// A copy of `book`, if it was one, until the owner is met.
-    pub(crate) fn new(book: Option<Book>, whole: bool, hole: Hole) -> Copy {
-        Copy { book, met: false, base: 0, hole, fence: u64::MAX, whole }
+    pub(crate) fn new(book: Option<Book>, whole: bool, (hole, fence): (Hole, u64)) -> Copy {
+        Copy { book, met: false, base: 0, hole, fence, whole, source: Source::Owner, told: false }
     }
 
     /// Looks again whether it could take over.

@@ -17,6 +17,8 @@ use crate::{
     },
 };
 
+/// A copy lacks nothing before its end.
+const NOTHING: (Hole, u64) = (Hole::Closed, u64::MAX);
 /// Lineages that are remembered after this node left them, per slot: each one needs a failure of two nodes.
 const LEFT_MAX: usize = 8;
 
@@ -65,6 +67,7 @@ impl Slots {
                 let gone = self.is_gone(mine.triple.owner);
                 // What it says it is in now has all that it had.
                 let gave_way = mine.triple.owner == from;
+                let orphaned = gone && mine.triple.replica == Some(from);
                 match seat.role {
                     Role::Leads(_) => {
                         if term.triple.owner == from {
@@ -73,8 +76,10 @@ impl Slots {
                         false
                     }
                     // Its frames must not be lost: if nobody leads them any more, it does, and brings them over.
-                    Role::Copies(ref copy) => gave_way || (gone && copy.book.is_none()),
-                    Role::Watches => gave_way || gone || term.outranks(&mine),
+                    Role::Copies(ref copy) => gave_way || (gone && copy.met && copy.book.is_none()),
+                    Role::Watches(Some(_)) if orphaned => return self.begin_lineage(number, None, now, now_ms),
+                    Role::Watches(Some(_)) => gave_way,
+                    Role::Watches(None) => gave_way || gone || term.outranks(&mine),
                 }
             }
         };
@@ -108,13 +113,18 @@ impl Slots {
             // It asks in a term that is past, or for the one we are in.
             return self.say(number, from, Say::Exists(term));
         }
+        let kept = seat.kept().is_some();
+        let owner = next.triple.owner;
+        // The owner may ask for anything, others to lead themselves, and a replica that who can do it does.
+        let proper = term.triple.owner == from || owner == from || (owner == me && kept);
         let may = term.triple.has(me) && term.triple.has(from) && from != me && !self.has_left(number, next.id);
-        if may && voted.is_none_or(|(voted, _)| voted == next) {
+        if may && proper && voted.is_none_or(|(voted, _)| voted == next) {
             // The second vote: the term exists.
             self.enter(number, next, now, now_ms);
-            self.say(number, from, Say::Exists(next));
-            if next.triple.owner != from && next.triple.owner != me {
-                self.say(number, next.triple.owner, Say::Exists(next));
+            // The asker may be dead by now: who has a seat must hear of it all the same.
+            let seated = next.triple.members().filter(|life| *life != from && *life != me);
+            for life in std::iter::once(from).chain(seated) {
+                self.say(number, life, Say::Exists(next));
             }
         }
     }
@@ -152,28 +162,32 @@ impl Slots {
         let old = self.seats.remove(&number);
         let follows = old.as_ref().is_some_and(|seat| seat.term.id == next.parent);
         let ended = old.as_ref().map(|seat| seat.term).filter(|term| term.id.lineage != next.id.lineage);
+        let copied = old.as_ref().filter(|seat| seat.term.triple.owner == next.triple.owner).map(|seat| &seat.role);
+        let keeps = next.triple.witness == Some(me) && matches!(copied, Some(Role::Copies(_)));
         self.foreign.remove(&number);
         if let Some(ended) = ended {
             self.note_left(number, ended.id);
         }
-        let (book, whole, hole) = match old.map(|seat| seat.role) {
+        let (book, whole, missing) = match old.map(|seat| seat.role) {
             Some(Role::Leads(lead)) if next.triple.owner == me => {
-                let Lead { held, merge, merge_base, .. } = lead;
-                let lead = Lead { held, merge, merge_base, ..Lead::default() };
+                let Lead { held, early, merge, merge_base, base, .. } = lead;
+                let lead = Lead { held, early, merge, merge_base, base, ..Lead::default() };
                 self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
                 self.begin(number, now_ms);
                 return self.publish_held(number, now, now_ms);
             }
             Some(Role::Leads(lead)) => {
-                self.seats.insert(number, Seat::new(next, Role::Watches));
+                self.seats.insert(number, Seat::new(next, Role::Watches(None)));
                 let book = self.step_down(number, lead, now, now_ms);
                 // What it stamped and nobody acked may be stamped otherwise by now.
                 let book = book.filter(|book| book.tail.is_empty());
                 let whole = book.is_some() && follows;
-                (book, whole, Hole::Closed)
+                (book, whole, NOTHING)
             }
-            Some(Role::Copies(copy)) => (copy.book, copy.whole && follows, copy.hole),
-            Some(Role::Watches) | None => (None, false, Hole::Closed),
+            Some(Role::Copies(copy)) => (copy.book, copy.whole && follows, (copy.hole, copy.fence)),
+            // The replica let it take over: nothing was shown since it was the replica itself.
+            Some(Role::Watches(kept)) => (kept, follows && next.triple.owner == me, NOTHING),
+            None => (None, false, NOTHING),
         };
         if let Some(ended) = ended.filter(|term| term.triple.owner == me) {
             tracing::info!(slot = number, lineage = next.id.lineage, "a lineage ended; its members go over to another");
@@ -191,13 +205,16 @@ impl Slots {
                 }
                 book => {
                     // Nobody asks this of a node that is not whole; if it happens all the same, nothing is proved.
-                    self.seats.insert(number, Seat::new(next, Role::Watches));
+                    self.seats.insert(number, Seat::new(next, Role::Watches(None)));
                     self.begin_lineage(number, book, now, now_ms);
                 }
             };
         }
-        let role =
-            if next.triple.replica == Some(me) { Role::Copies(Copy::new(book, whole, hole)) } else { Role::Watches };
+        let role = if next.triple.replica == Some(me) {
+            Role::Copies(Copy::new(book, whole, missing))
+        } else {
+            Role::Watches(book.filter(|_| whole && keeps))
+        };
         self.seats.insert(number, Seat::new(next, role));
         if ended.is_some()
             && let Some(Slot::Follower(follower)) = self.slots.get_mut(&number)
@@ -252,12 +269,13 @@ impl Slots {
         // Where others are in another lineage, this one has to give way or be joined, and asks nobody for copies meanwhile.
         let alone = Triple { owner: self.me(), replica: None, witness: None };
         let term = Term::first(id, if foreign.is_some() { alone } else { self.seats_for(number, now) });
-        let (held, book) = match before.map(|seat| seat.role) {
-            Some(Role::Leads(lead)) => (lead.held, None),
-            Some(Role::Copies(copy)) => (Default::default(), book.or(copy.book)),
-            Some(Role::Watches) | None => (Default::default(), book),
+        let (lead, book) = match before.map(|seat| seat.role) {
+            Some(Role::Leads(Lead { held, early, .. })) => (Lead { held, early, ..Lead::default() }, None),
+            Some(Role::Copies(copy)) => (Lead::default(), book.or(copy.book)),
+            Some(Role::Watches(kept)) => (Lead::default(), book.or(kept)),
+            None => (Lead::default(), book),
         };
-        self.seats.insert(number, Seat::new(term, Role::Leads(Lead { held, ..Lead::default() })));
+        self.seats.insert(number, Seat::new(term, Role::Leads(lead)));
         match self.slots.get_mut(&number) {
             Some(Slot::Owner(owned)) => {
                 owned.restamp(id, now);

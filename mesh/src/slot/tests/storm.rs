@@ -210,7 +210,13 @@ impl Storm {
     )]
     fn new(seed: u64, plan: Plan, written: bool) -> Storm {
         let mut rng = SplitMix::new(seed);
-        let slots: Vec<u16> = (0..plan.slots).map(|_| u16::try_from(rng.below(u64::from(SLOTS))).unwrap()).collect();
+        let mut slots: Vec<u16> = Vec::new();
+        while slots.len() < plan.slots {
+            let slot = u16::try_from(rng.below(u64::from(SLOTS))).unwrap();
+            if !slots.contains(&slot) {
+                slots.push(slot);
+            }
+        }
         let mut rooms: Vec<RoomKey> = Vec::new();
         for number in 0..plan.rooms {
             let of_slot = rooms_of(slots[number % slots.len()]);

@@ -53,7 +53,7 @@ fn tails(slots: &Slots, slot: u16) -> impl Iterator<Item = &Book> {
     };
     let copied = match slots.seats.get(&slot).map(|seat| &seat.role) {
         Some(Role::Copies(copy)) => copy.book.as_ref(),
-        Some(Role::Leads(_) | Role::Watches) | None => None,
+        Some(Role::Leads(_) | Role::Watches(_)) | None => None,
     };
     [owned, copied].into_iter().flatten()
 }

@@ -65,6 +65,8 @@ const RUNS: &[Run] = &[
     Run { name: "restart-each", plan: |_| several(), script: Storm::restart_each },
     Run { name: "kill-each", plan: |_| several(), script: Storm::kill_each },
     Run { name: "scale", plan: |_| Plan { nodes: 5, ends_with: 3, ..several() }, script: Storm::scale },
+    Run { name: "kill-moving", plan: |_| moving(), script: |storm| storm.while_moving(Storm::kill_any) },
+    Run { name: "pause-moving", plan: |_| moving(), script: |storm| storm.while_moving(Storm::pause_any) },
     Run { name: "two-nodes", plan: |_| two(), script: Storm::trouble_two },
     Run { name: "one-node", plan: |_| one(), script: Storm::restart_one },
     Run { name: "jumpy", plan: jumpy, script: Storm::rage },
@@ -84,6 +86,11 @@ fn drained() -> Plan {
 
 fn several() -> Plan {
     Plan { rooms: 6, slots: 3, publishers: 6, members: 8, every: 300, ..QUIET }
+}
+
+/// A fourth node joins, and slots move to it.
+fn moving() -> Plan {
+    Plan { nodes: 4, rooms: 12, slots: 8, ..several() }
 }
 
 /// Two nodes tell a crash from a cut by guessing (`semantics.md` 1).
@@ -239,6 +246,30 @@ impl Storm {
         if self.pass(3_000) {
             self.come_to_rest(rest::HEALS_WITHIN);
         }
+    }
+
+    /// A node joins, and something happens to one of the four while slots move to it.
+    fn while_moving(&mut self, happens: fn(&mut Storm, usize)) {
+        self.plan.ends_with = 4;
+        self.start(3);
+        // The others take it in between 1 and 3 s later.
+        let wait = 800 + self.rng.below(3_000);
+        if self.pass(wait) {
+            let at = usize::try_from(self.rng.below(4)).unwrap();
+            happens(self, at);
+            self.pass(16_000);
+        }
+    }
+
+    fn kill_any(&mut self, at: usize) {
+        let away = 200 + self.rng.below(8_000);
+        let volume = self.rng.below(3) == 0;
+        self.crash(at, away, volume);
+    }
+
+    fn pause_any(&mut self, at: usize) {
+        let lasts = 100 + self.rng.below(9_000);
+        self.pause(at, lasts);
     }
 
     fn trouble_two(&mut self) {
@@ -417,6 +448,13 @@ fn one_node_may_be_drained_at_any_moment() {
 fn nodes_come_and_go_in_turn() {
     for name in ["restart-each", "kill-each", "scale"] {
         assert!(check(name, 1..5)["starts"] > 12, "{name}");
+    }
+}
+
+#[test]
+fn one_node_may_fail_while_slots_move() {
+    for name in ["kill-moving", "pause-moving"] {
+        assert!(check(name, SEEDS)["starts"] > 40, "{name}");
     }
 }
 
