@@ -262,6 +262,19 @@ pub(crate) struct PendingJoin {
     deadline: Instant,
     /// The member shows itself, and is told who is there.
     present: bool,
+    /// It knows more of the room than this node did, so the owner was asked where the room stands.
+    checked: bool,
+}
+
+impl PendingJoin {
+    fn new(ask: Ask, want: Want, deadline: Instant, present: bool) -> PendingJoin {
+        PendingJoin { ask, want, deadline, present, checked: false }
+    }
+
+    /// It was shown frames of this lineage that come after `n`.
+    fn is_ahead_of(&self, lineage: Option<u64>, n: u64) -> bool {
+        matches!(self.want, Want::Since { after, lineage: of } if of == lineage && after > n)
+    }
 }
 
 #[derive(Debug)]

@@ -203,7 +203,7 @@ impl Slots {
     }
 
     /// The stream of `room` is broken: ask the owner where it stands.
-    fn ask_again_now(&mut self, room: &RoomKey, now: Instant) {
+    pub(super) fn ask_again_now(&mut self, room: &RoomKey, now: Instant) {
         self.ask_again(room);
         self.announce(room.slot(), room, now);
         self.attend(room.slot(), now);

@@ -71,10 +71,10 @@ impl Slots {
     /// A socket on `ask.shard` joins `room`. Answered by `Answer::Joined`.
     pub fn handle_join(&mut self, room: &RoomKey, want: Want, ask: Ask, now: Instant, now_ms: u64) {
         let deadline = now + self.config.limits.patience;
-        self.join(room, PendingJoin { ask, want, deadline, present: false }, now, now_ms);
+        self.join(room, PendingJoin::new(ask, want, deadline, false), now, now_ms);
     }
 
-    pub(super) fn join(&mut self, room: &RoomKey, join: PendingJoin, now: Instant, now_ms: u64) {
+    pub(super) fn join(&mut self, room: &RoomKey, mut join: PendingJoin, now: Instant, now_ms: u64) {
         let number = room.slot();
         if let Slot::Follower(follower) = self.slot(number) {
             let followed = follower.rooms.entry(room.clone()).or_insert_with(Followed::new);
@@ -85,6 +85,12 @@ impl Slots {
                     self.announce(number, room, now);
                 }
                 return self.attend(number, now);
+            }
+            if !join.checked && join.is_ahead_of(followed.lineage, followed.last) {
+                // What is on its way here must not be given to it again.
+                join.checked = true;
+                followed.joins.push(join);
+                return self.ask_again_now(room, now);
             }
         }
         if self.unless_early(number, Early::Asked(room.clone(), Asker::Join(join))).is_some() {

@@ -93,7 +93,7 @@ impl Slots {
         now_ms: u64,
     ) {
         let deadline = now + self.config.limits.patience;
-        let join = PendingJoin { ask, want, deadline, present: true };
+        let join = PendingJoin::new(ask, want, deadline, true);
         let owner = self.owner_of(room.slot());
         self.presence.enter(room, owner, member, join, now);
         self.perform_presence(now, now_ms);
