@@ -139,7 +139,9 @@ impl Slots {
         let others: Vec<NodeId> =
             self.members.keys().chain(self.leaving.keys()).copied().filter(|node| *node != me).collect();
         let told = others.iter().all(|node| self.has_told(*node));
-        if told && (!others.is_empty() || !self.young) {
+        // Who is reached and is in no view yet would begin what this node begins.
+        let strangers = self.young && self.links.iter().any(|node| !others.contains(node));
+        if told && !strangers && (!others.is_empty() || !self.young) {
             self.unsettled_since = None;
             self.settled = true;
             return;
