@@ -197,7 +197,9 @@ impl Slots {
         }
         if next.triple.owner == me {
             return match book {
-                Some(book) if whole => {
+                Some(mut book) if whole => {
+                    // What is published while it takes over is stamped in this term.
+                    book.begin(next.id);
                     let lead = Lead { base: book.n, ..Lead::default() };
                     self.seats.insert(number, Seat::new(next, Role::Leads(lead)));
                     self.take_over(number, book, None, now, now_ms);
