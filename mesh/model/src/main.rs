@@ -4,6 +4,7 @@
 //! planted mistake was found.
 
 mod clock;
+mod failing;
 mod flaw;
 mod promise;
 mod report;

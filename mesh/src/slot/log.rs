@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::Limits;
+use super::{Found, Limits, history::Range};
 use crate::wire::message::Frame;
 
 /// A room's recent frames, oldest first.
@@ -70,4 +70,20 @@ impl RoomLog {
             self.bytes -= frame.payload.len();
         }
     }
+}
+
+/// The range from memory, if memory can prove that it is all there is or all that was asked for.
+pub(crate) fn from_memory(log: &RoomLog, range: Range, size: u32) -> Option<Found> {
+    if range.is_empty() {
+        return Some(Found::default());
+    }
+    let after = range.after.max(log.floor(size));
+    let (whole, count) = (log.covers(after), range.count as usize);
+    let have = log.range(after, range.upto);
+    let extra = have.len().saturating_sub(count);
+    if !whole && (!range.newest || have.len() < count) {
+        return None;
+    }
+    let skip = if range.newest { extra } else { 0 };
+    Some(Found { frames: have.skip(skip).take(count).cloned().collect(), more: extra > 0 || !whole })
 }

@@ -178,7 +178,9 @@ impl Slots {
         let Role::Copies(copy) = &seat.role else { return false };
         let (Triple { owner, witness, .. }, met, source) = (seat.term.triple, copy.met, copy.source);
         let lacks = copy.hole != Hole::Closed;
-        let Some(witness) = witness.filter(|witness| !self.is_silent(*witness, VOTE_PATIENCE, now)) else { return false };
+        let Some(witness) = witness.filter(|witness| !self.is_silent(*witness, VOTE_PATIENCE, now)) else {
+            return false;
+        };
         if !met {
             // Nothing was shown in this term, and nothing will be: the witness may go on with what it has.
             let others = self.candidates(number, now);

@@ -14,7 +14,7 @@ use super::{
     early::Early,
     follower::{Followed, Stream},
     history::{Range, Reply, RoomFacts, UNREACHABLE, assemble},
-    log::RoomLog,
+    log::{RoomLog, from_memory},
 };
 use crate::{
     room::RoomKey,
@@ -325,7 +325,7 @@ impl Slots {
     fn fail(&mut self, reading: &Reading) {
         match reading.asker {
             Asker::Stream => self.ask_again(&reading.room),
-            asker => self.cannot_ask(asker),
+            asker @ (Asker::Join(_) | Asker::Page(..) | Asker::Peer(_)) => self.cannot_ask(asker),
         }
     }
 
@@ -394,20 +394,4 @@ impl Slots {
 /// Where retention by count ends, as far as the owner's memory knows.
 fn floor(owner: &Book, room: &RoomKey, size: u32) -> u64 {
     owner.rooms.get(room).map_or(0, |room| room.log.floor(size))
-}
-
-/// The range from memory, if memory can prove that it is all there is or all that was asked for.
-fn from_memory(log: &RoomLog, range: Range, size: u32) -> Option<Found> {
-    if range.is_empty() {
-        return Some(Found::default());
-    }
-    let after = range.after.max(log.floor(size));
-    let (whole, count) = (log.covers(after), range.count as usize);
-    let have = log.range(after, range.upto);
-    let extra = have.len().saturating_sub(count);
-    if !whole && (!range.newest || have.len() < count) {
-        return None;
-    }
-    let skip = if range.newest { extra } else { 0 };
-    Some(Found { frames: have.skip(skip).take(count).cloned().collect(), more: extra > 0 || !whole })
 }

@@ -454,7 +454,7 @@ fn nodes_come_and_go_in_turn() {
 #[test]
 fn one_node_may_fail_while_slots_move() {
     for name in ["kill-moving", "pause-moving"] {
-        assert!(check(name, SEEDS)["starts"] > 40, "{name}");
+        assert!(check(name, SEEDS)["starts"] >= 40, "{name}");
     }
 }
 
