@@ -37,6 +37,7 @@ use crate::{
 use room::BookRoom;
 
 mod room;
+mod torn;
 
 /// Bytes and frames that may wait for the replica in one slot; beyond them publishes are refused as `overloaded`.
 const TAIL_BYTES_MAX: usize = 8 * 1024 * 1024;

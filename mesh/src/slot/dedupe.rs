@@ -119,6 +119,13 @@ impl Origins {
             mark.high = mark.high.max(origin.oseq);
         }
     }
+
+    /// Forgets the stamps that are not among those.
+    pub(crate) fn retain(&mut self, among: impl Fn(Stamp) -> bool) {
+        for mark in self.0.values_mut() {
+            mark.recent.retain(|(_, answer)| answer.is_err() || answer.is_ok_and(&among));
+        }
+    }
 }
 
 /// The publishers' idempotency keys of a slot.
@@ -161,6 +168,12 @@ impl Ids {
         while self.order.front().is_some_and(|(until, _)| *until <= now) {
             self.forget_oldest();
         }
+    }
+
+    /// Forgets the stamps that are not among those.
+    pub(crate) fn retain(&mut self, among: impl Fn(Stamp) -> bool) {
+        self.stamps.retain(|_, stamp| among(*stamp));
+        self.order.retain(|(_, key)| self.stamps.contains_key(key));
     }
 
     fn forget_oldest(&mut self) {

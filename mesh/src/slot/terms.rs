@@ -5,7 +5,7 @@
 use std::time::Instant;
 
 use super::{
-    Slot, Slots,
+    Output, Slot, Slots,
     book::Book,
     seat::{Copy, Hole, Lead, Role, Seat},
 };
@@ -273,7 +273,7 @@ impl Slots {
         let term = Term::first(id, if foreign.is_some() { alone } else { self.seats_for(number, now) });
         let (lead, book) = match before.map(|seat| seat.role) {
             Some(Role::Leads(Lead { held, early, .. })) => (Lead { held, early, ..Lead::default() }, None),
-            Some(Role::Copies(copy)) => (Lead::default(), book.or(copy.book)),
+            Some(Role::Copies(copy)) => (Lead::default(), book.or_else(|| self.torn(copy))),
             Some(Role::Watches(kept)) => (Lead::default(), book.or(kept)),
             None => (Lead::default(), book),
         };
@@ -292,6 +292,18 @@ impl Slots {
         }
         self.begin(number, now_ms);
         self.publish_held(number, now, now_ms);
+    }
+
+    /// What a copy is worth that goes on alone. What memory has of its past is history here, if it was not.
+    fn torn(&mut self, copy: Copy) -> Option<Book> {
+        let mut book = copy.book?;
+        if copy.hole != Hole::Closed {
+            for frame in book.tear(copy.fence) {
+                let bytes = frame.encode();
+                self.outputs.push_back(Output::Append { frame, bytes });
+            }
+        }
+        Some(book)
     }
 
     /// A book of nothing that goes on behind all that the store ever held.

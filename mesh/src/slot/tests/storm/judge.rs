@@ -217,7 +217,8 @@ impl Judge {
         self.judge_order(room, history);
     }
 
-    /// Whoever was acked before another was sent comes before it, if both are of one publisher and one lineage.
+    /// Whoever was acked before another was sent comes before it, if both are of one publisher and one lineage: what a heal
+    /// brings from another lineage comes behind what was there.
     fn judge_order(&mut self, room: usize, history: &[(Place, Key)]) {
         let mut newest: BTreeMap<(u64, u32), (u64, Key)> = BTreeMap::new();
         for (place, key) in history {
@@ -225,10 +226,10 @@ impl Judge {
             if let Some((n, before)) = newest.get(&(place.0, key.0))
                 && before.1 > key.1
                 && fate.attempts == 1
-                && self
-                    .fates
-                    .get(before)
-                    .is_some_and(|before| before.attempts == 1 && fate.ok.is_some_and(|(_, at)| at < before.first_sent))
+                && self.fates.get(before).is_some_and(|before| {
+                    before.attempts == 1
+                        && fate.ok.is_some_and(|(stamp, at)| stamp.lineage == place.0 && at < before.first_sent)
+                })
             {
                 self.broken.push(format!("reordered: room {room}: {before:?} at {n} before {key:?} at {place:?}"));
             }
