@@ -203,7 +203,7 @@ impl Slots {
             // Another lineage may be the one that stays: this one does not grow meanwhile.
             return None;
         }
-        if replica.is_none_or(|replica| self.is_silent(replica, REPLICA_SILENT, now)) {
+        if lead.deserted || replica.is_none_or(|replica| self.is_silent(replica, REPLICA_SILENT, now)) {
             let fresh = witness.filter(|witness| others.contains(witness)).or_else(|| other_than(replica))?;
             let spare = others.iter().copied().find(|life| *life != fresh && Some(*life) != replica);
             let witness = spare.or(replica.filter(|replica| !self.is_gone(*replica)));

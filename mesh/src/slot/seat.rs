@@ -44,6 +44,8 @@ pub(crate) struct Lead {
     /// The replica could take over.
     pub(crate) copied: bool,
     pub(crate) witness_met: bool,
+    /// The replica took this owner for dead and let the witness take over: it will not answer in this term any more.
+    pub(crate) deserted: bool,
     /// Frames up to here may have been shown before the term.
     pub(crate) base: u64,
     /// Since when the replica has not answered to the term.

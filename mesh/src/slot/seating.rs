@@ -26,8 +26,8 @@ impl Slots {
         let part = match &seat.role {
             Role::Leads(lead) => Part::Owner { copied: lead.copied },
             Role::Copies(copy) => Part::Replica { whole: copy.whole },
-            Role::Watches if seat.term.triple.witness == Some(me) => Part::Witness,
-            Role::Watches => Part::None,
+            Role::Watches(_) if seat.term.triple.witness == Some(me) => Part::Witness,
+            Role::Watches(_) => Part::None,
         };
         Seats { term: Some(seat.term), part }
     }

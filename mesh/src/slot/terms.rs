@@ -107,8 +107,11 @@ impl Slots {
     /// A member of our term wants the next one: it gets our vote if nobody has it.
     fn handle_ask(&mut self, number: u16, from: Life, next: Term, now: Instant, now_ms: u64) {
         let me = self.me();
-        let Some(seat) = self.seats.get(&number) else { return };
+        let Some(seat) = self.seats.get_mut(&number) else { return };
         let (term, voted) = (seat.term, seat.voted);
+        if let (true, Some(lead)) = (next.parent == term.id, seat.lead_mut()) {
+            lead.deserted |= term.triple.replica == Some(from) && next.triple.owner != from;
+        }
         if next.parent != term.id {
             // It asks in a term that is past, or for the one we are in.
             return self.say(number, from, Say::Exists(term));
