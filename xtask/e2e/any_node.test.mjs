@@ -3,7 +3,8 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { after, before, describe, test } from "node:test";
-import { closeAll, connect, done, freshRoom, gets, join, MODES, publish, received } from "./lib/client.mjs";
+import { WebSocket } from "ws";
+import { closeAll, connect, done, freshRoom, gets, join, MODES, publish, range, received } from "./lib/client.mjs";
 import { startCluster } from "./lib/cluster.mjs";
 import { fetchRaw } from "./lib/raw.mjs";
 import { ordinal, scatter } from "./lib/scatter.mjs";
@@ -141,6 +142,60 @@ describe("behind a balancer without affinity", () => {
         assert.deepEqual([answer.status, answer.body.toString()], [400, unknown]);
       }
       assert.equal(await sum("starling_forwarded_requests_total", {}), before);
+    });
+
+    test("a carried WebSocket that breaks a limit hears the code that a local one does", async () => {
+      const [home, away] = cluster.nodes;
+      const sid = await open(home);
+      const socket = new WebSocket(`${away.url}/socket.io/?EIO=4&transport=websocket&sid=${sid}`.replace("http", "ws"));
+      await once(socket, "open");
+      const said = [];
+      socket.on("message", (data) => said.push(data.toString()));
+      socket.send("2probe");
+      await until(() => said.includes("3probe"), 2_000, () => "the answer to the probe");
+      socket.send("5");
+      socket.send("40");
+      await until(() => said.some((text) => text.startsWith("40{")), 2_000, () => "the namespace");
+      const closed = once(socket, "close");
+      socket.send(`42["blob","${"x".repeat(1_100_000)}"]`);
+      assert.equal((await closed)[0], 1009);
+      await until(async () => (await ask(home, `&sid=${sid}`)).body.toString() === unknown, 2_000, () => "its end");
+    });
+
+    test("a client that takes nothing costs its own carried WebSocket and no other", async () => {
+      const room = freshRoom();
+      const carrying = await scatter(cluster.nodes, ({ home, upgrade }) => home + (upgrade ? 1 : 0));
+      const [stuck, well] = await Promise.all([connect(carrying.url), connect(carrying.url)]);
+      await Promise.all([stuck, well].map(upgraded));
+      await Promise.all([join(stuck, room), join(well, room)]);
+      const got = received(well, "say");
+      // What the kernel holds of the client's socket is not read any more.
+      stuck.io.engine.transport.ws._socket.pause();
+      assert.ok((await sum("starling_forwarded_upgrades", {})) >= 2);
+      const from = await connect(cluster.nodes[0].url, { transports: ["websocket"] });
+      for (const n of range(0, 60)) await publish(from, room, "say", ["x".repeat(100_000), n]);
+      await gets(got, 60);
+      closeAll();
+      await carrying.close();
+    });
+
+    test("an owner that hangs is given up in time", async () => {
+      const [, home, away] = cluster.nodes;
+      const sid = await open(home);
+      process.kill(home.pid, "SIGSTOP");
+      try {
+        const start = performance.now();
+        const poll = ask(away, `&sid=${sid}`);
+        const post = ask(away, `&sid=${sid}`, { method: "POST", body: "40" });
+        for (const answer of await Promise.all([poll, post])) assert.equal(answer.body.toString(), unknown);
+        const took = performance.now() - start;
+        assert.ok(took < 7_000, `${took} ms`);
+      } finally {
+        process.kill(home.pid, "SIGCONT");
+      }
+      const alive = async (node) => (await node.cluster()).members.every((member) => member.state === "alive");
+      const all = async () => (await Promise.all(cluster.nodes.map(alive))).every(Boolean);
+      await until(all, 15_000, () => "all to be alive again");
     });
 
     test("a session whose node is gone is unknown at once, and one of its earlier life too", async () => {

@@ -6,8 +6,13 @@ import { once } from "node:events";
 import { Agent, createServer, request } from "node:http";
 import { connect } from "node:net";
 
-/** Starts a balancer before these nodes. Ends with `close`. */
-export async function scatter(nodes) {
+const elsewhere = ({ home, turn }) => home + turn;
+
+/**
+ * Starts a balancer before these nodes. Ends with `close`. `choose` says which node gets a request of a session: given the node
+ * that opened it, the number of the request, and whether it is an upgrade.
+ */
+export async function scatter(nodes, choose = elsewhere) {
   const targets = nodes.map((node) => new URL(node.url));
   const agent = new Agent({ keepAlive: true });
   const turns = new Map();
@@ -16,17 +21,17 @@ export async function scatter(nodes) {
   let handshakes = 0;
 
   /** Where this request goes: sessions take turns by themselves, starting one behind the node that opened them. */
-  const next = (url) => {
+  const next = (url, upgrade) => {
     const sid = new URL(url, "http://proxy").searchParams.get("sid");
     if (sid === null) return targets[(handshakes += 1) % targets.length];
     const turn = (turns.get(sid) ?? 0) + 1;
     turns.set(sid, turn);
-    return targets[(ordinal(sid) + turn) % targets.length];
+    return targets[choose({ home: ordinal(sid), turn, upgrade }) % targets.length];
   };
 
   const server = createServer((ask, answer) => {
     proxy.requests += 1;
-    const { hostname, port } = next(ask.url);
+    const { hostname, port } = next(ask.url, false);
     const { method, headers, url: path } = ask;
     const onward = request({ hostname, port, path, method, headers, agent }, (reply) => {
       if (reply.statusCode >= 400) {
@@ -43,7 +48,7 @@ export async function scatter(nodes) {
   });
   server.on("upgrade", (ask, client, rest) => {
     proxy.upgrades += 1;
-    const { hostname, port } = next(ask.url);
+    const { hostname, port } = next(ask.url, true);
     const node = connect(Number(port), hostname, () => {
       const lines = [`${ask.method} ${ask.url} HTTP/1.1`];
       for (let n = 0; n < ask.rawHeaders.length; n += 2) lines.push(`${ask.rawHeaders[n]}: ${ask.rawHeaders[n + 1]}`);
