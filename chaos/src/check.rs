@@ -99,9 +99,10 @@ impl fmt::Display for Finding {
 pub(crate) struct Promise {
     /// The messages judged here have this prefix; others in a history are of earlier runs.
     pub(crate) prefix: String,
-    /// Rooms that must get a new epoch (somebody wrote on the losing side of a cut); all others must keep theirs.
-    pub(crate) new_epochs: BTreeSet<String>,
-    /// Sessions on the losing side of a cut: they are told that they lack something, and do.
+    /// Rooms that both sides of a cut wrote to: what the losing side stamped bears an epoch of its own. At the end every room
+    /// has the epoch that it had.
+    pub(crate) split: BTreeSet<String>,
+    /// Sessions on the losing side of a cut: they are told that they lack something, and do. Nobody else is.
     pub(crate) apart: BTreeSet<String>,
     /// Acked in earlier runs: `(room, mid)`, owed by the history too.
     pub(crate) earlier: HashSet<(String, String)>,
@@ -219,9 +220,13 @@ fn check_messages(index: &Index<'_>, verdict: &mut Verdict) {
 fn check_rooms(entries: &[Entry], index: &Index<'_>, promise: &Promise, verdict: &mut Verdict) {
     let mut first: BTreeMap<&str, &str> = BTreeMap::new();
     let mut alive: HashSet<&str> = HashSet::new();
+    let mut epochs: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for entry in entries {
         if let What::Joined { room, at, .. } = &entry.what {
             first.entry(room).or_insert(&at.epoch);
+        }
+        if let What::Joined { room, at, .. } | What::Acked { room, at, .. } | What::Gap { room, at } = &entry.what {
+            epochs.entry(room).or_default().insert(&at.epoch);
         }
         if let What::Acked { room, .. } = &entry.what {
             alive.insert(room);
@@ -235,11 +240,13 @@ fn check_rooms(entries: &[Entry], index: &Index<'_>, promise: &Promise, verdict:
             verdict.find(Anomaly::Stuck, room, "its history could not be read");
             continue;
         };
-        let (changed, must) = (history.at.epoch != before, promise.new_epochs.contains(room));
+        let changed = history.at.epoch != before;
         verdict.counts.epochs_changed += usize::from(changed);
-        if changed != must {
-            let what = if changed { "changed" } else { "should have changed" };
-            verdict.find(Anomaly::Epoch, room, format!("{before} {what}: it is {} now", history.at.epoch));
+        if changed {
+            verdict.find(Anomaly::Epoch, room, format!("{before} changed: it is {} now", history.at.epoch));
+        }
+        if promise.split.contains(room) && epochs.get(room).is_none_or(|epochs| epochs.len() < 2) {
+            verdict.find(Anomaly::Epoch, room, format!("both sides wrote to it, and all in {before}"));
         }
         if !alive.contains(room) {
             verdict.find(Anomaly::Stuck, room, "nothing was acked after everything was healed");
@@ -273,7 +280,6 @@ fn check_notices(entries: &[Entry], promise: &Promise, verdict: &mut Verdict) {
             | What::Mark { .. } => None,
         };
         if let Some((room, text)) = told
-            && !promise.new_epochs.contains(room)
             && !promise.apart.contains(who)
         {
             verdict.find(Anomaly::Unproved, room, text);

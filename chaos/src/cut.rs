@@ -58,9 +58,9 @@ pub(crate) async fn run(args: CutArgs) -> Result<bool> {
         network_of(&test)?.heal()?;
         round.stage.mark("the network is whole");
         let what = format!("{} cut off for {} s", test.cluster.name(alone), args.seconds);
-        let new_epochs: BTreeSet<String> = halves.into_iter().filter(|(_, both)| *both).map(|(room, _)| room).collect();
+        let split: BTreeSet<String> = halves.into_iter().filter(|(_, both)| *both).map(|(room, _)| room).collect();
         let affected = test.rooms.iter().cloned().collect();
-        test.end(round, Fault { what, at, affected, new_epochs, apart: Some(alone) }).await?;
+        test.end(round, Fault { what, at, affected, split, apart: Some(alone) }).await?;
     }
     test.finish().await
 }

@@ -95,8 +95,8 @@ pub(crate) struct Fault {
     pub(crate) at: u64,
     /// Rooms that may pause for it.
     pub(crate) affected: BTreeSet<String>,
-    /// Rooms that must get a new epoch.
-    pub(crate) new_epochs: BTreeSet<String>,
+    /// Rooms that both sides of a cut wrote to.
+    pub(crate) split: BTreeSet<String>,
     /// The node that was cut off from the others.
     pub(crate) apart: Option<usize>,
 }
@@ -202,7 +202,7 @@ impl Test {
         let entries = self.recorder.take().context("the record cannot be written")?;
         let promise = Promise {
             prefix: format!("{}.", stage.prefix),
-            new_epochs: fault.new_epochs.clone(),
+            split: fault.split.clone(),
             apart: fault.apart.map(|node| sessions_of(&entries, self.cluster.name(node))).unwrap_or_default(),
             earlier: self.earlier.clone(),
         };

@@ -183,10 +183,11 @@ fn recovered_across_epochs_is_a_lie() {
 #[test]
 fn a_session_that_is_told_of_a_gap_is_owed_nothing_in_between() {
     let mut run = start();
-    run.receive("s", &["a.1", "b.1", "a.2"]).receive("t", &["a.1"]).gap("t", place("f", 20)).gap("s", place("f", 20));
-    run.ack("a.3", place("f", 21)).receive("s", &["a.3"]).receive("t", &["a.3"]);
-    let promise = Promise { new_epochs: BTreeSet::from([room()]), ..Promise::default() };
-    let verdict = run.verdict(place("f", 21), &promise);
+    run.receive("s", &["a.1", "b.1", "a.2"]).receive("t", &["a.1"]).gap("t", place("f", 20)).gap("t", place("e", 20));
+    run.ack("a.3", place("e", 21)).receive("s", &["a.3"]).receive("t", &["a.3"]);
+    let split = BTreeSet::from([room()]);
+    let promise = Promise { split, apart: BTreeSet::from(["t".to_owned()]), ..Promise::default() };
+    let verdict = run.verdict(place("e", 21), &promise);
     assert_eq!((verdict.findings, verdict.counts.gaps_told), (Vec::new(), 2));
 }
 
@@ -197,8 +198,12 @@ fn an_epoch_that_changes_or_stays_against_the_promise_is_found() {
     assert_eq!(run.anomalies(place("f", 20)), [Anomaly::Epoch]);
     let mut run = start();
     run.receive("s", &["a.1", "b.1", "a.2"]).receive("t", &["a.1", "b.1", "a.2"]);
-    let promise = Promise { new_epochs: BTreeSet::from([room()]), ..Promise::default() };
-    assert_eq!(run.verdict(place("e", 15), &promise).count(Anomaly::Epoch), 1);
+    let promise = Promise { split: BTreeSet::from([room()]), ..Promise::default() };
+    assert_eq!(
+        run.verdict(place("e", 15), &promise).count(Anomaly::Epoch),
+        1,
+        "two sides wrote and nobody saw another epoch"
+    );
 }
 
 #[test]
