@@ -173,7 +173,9 @@ fn a_node_that_is_started_a_second_time_while_it_runs_steps_back_and_disturbs_no
         assert!(twin.links().is_empty(), "it was never taken in");
         eprintln!("{end}");
     }
-    assert!(nodes[0].mesh.stats().refused_for(RefusalReason::Twin) >= 3);
+    // It goes as soon as one of the two that it dials has told it.
+    let refused = |node: &Node| node.mesh.stats().refused_for(RefusalReason::Twin);
+    assert!(nodes[..2].iter().map(refused).sum::<u64>() >= 3);
     assert_eq!(nodes.iter().map(Node::links).collect::<Vec<_>>(), before);
     assert!(nodes.iter().all(|node| node.members() == [0, 1, 2]));
 }
