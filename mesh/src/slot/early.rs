@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::{Slot, Slots, history::Range, reading::Asker};
+use super::{Slot, Slots, history::Range, reading::Asker, seat::Seat};
 use crate::{NodeId, room::RoomKey};
 
 /// Questions of one slot that may wait.
@@ -31,28 +31,29 @@ impl Slots {
         matches!(self.slots.get(&number), Some(Slot::Owner(book)) if book.shown < base)
     }
 
-    /// Keeps a question that comes early; gives back one that can be answered.
-    pub(super) fn unless_early(&mut self, number: u16, early: Early) -> Option<Early> {
+    /// Keeps a question that comes early, and says whether it was one.
+    pub(super) fn defers(&mut self, number: u16, question: impl FnOnce() -> Early) -> bool {
         if !self.inherits(number) {
-            return Some(early);
+            return false;
         }
-        let lead = self.seats.get_mut(&number).and_then(|seat| seat.lead_mut())?;
+        let Some(lead) = self.seats.get_mut(&number).and_then(|seat| seat.lead_mut()) else { return false };
         if lead.early.len() < EARLY_MAX {
-            lead.early.push(early);
-            return None;
+            lead.early.push(question());
+            return true;
         }
-        match early {
+        match question() {
             // It is said again.
             Early::Interest(..) => {}
             Early::Asked(_, asker) => self.cannot_ask(asker),
             Early::Read(request, ..) => self.cannot_read(request),
         }
-        None
+        true
     }
 
     /// Answers what came early, if it is early no more.
     pub(super) fn answer_early(&mut self, number: u16) {
-        if self.inherits(number) {
+        let waits = |seat: &Seat| seat.lead().is_some_and(|lead| !lead.early.is_empty());
+        if !self.seats.get(&number).is_some_and(waits) || self.inherits(number) {
             return;
         }
         let (Some(lead), Some(now)) = (self.seats.get_mut(&number).and_then(|seat| seat.lead_mut()), self.now) else {

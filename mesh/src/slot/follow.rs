@@ -109,7 +109,7 @@ impl Slots {
     /// A peer has members of `room`: from here on it gets the frames, and is told where it starts.
     pub(super) fn handle_interest(&mut self, from: NodeId, room: &RoomKey) {
         let number = room.slot();
-        if self.unless_early(number, Early::Interest(from, room.clone())).is_none() {
+        if self.defers(number, || Early::Interest(from, room.clone())) {
             return;
         }
         let Slot::Owner(owner) = self.slot(number) else {

@@ -93,7 +93,7 @@ impl Slots {
                 return self.ask_again_now(room, now);
             }
         }
-        if self.unless_early(number, Early::Asked(room.clone(), Asker::Join(join))).is_some() {
+        if !self.defers(number, || Early::Asked(room.clone(), Asker::Join(join))) {
             self.ask_room(room, Asker::Join(join), join.want, now_ms);
         }
     }
@@ -125,7 +125,7 @@ impl Slots {
     /// Somebody on `ask.shard` reads `room`. Answered by `Answer::History`.
     pub fn handle_history(&mut self, room: &RoomKey, want: Want, ask: Ask, now_ms: u64) {
         self.slot(room.slot());
-        if self.unless_early(room.slot(), Early::Asked(room.clone(), Asker::Page(ask, want))).is_some() {
+        if !self.defers(room.slot(), || Early::Asked(room.clone(), Asker::Page(ask, want))) {
             self.ask_room(room, Asker::Page(ask, want), want, now_ms);
         }
     }
@@ -148,7 +148,7 @@ impl Slots {
             Ok(Request::Figures | Request::Sockets { .. }) | Err(_) => None,
         };
         let Some((room, range)) = parsed else { return self.respond(request, &Reply::Unavailable) };
-        if self.unless_early(room.slot(), Early::Read(request, room.clone(), range)).is_some() {
+        if !self.defers(room.slot(), || Early::Read(request, room.clone(), range)) {
             self.read_for(request, room, range);
         }
     }
